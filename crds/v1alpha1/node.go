@@ -1,0 +1,289 @@
+package v1alpha1
+
+import (
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Node is a machine that is to be a member of the cluster. Its name is the
+// machine's host name and the name of the core Node that it becomes.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=rnode
+// +kubebuilder:printcolumn:name="Role",type=string,JSONPath=`.spec.role`
+// +kubebuilder:printcolumn:name="Address",type=string,JSONPath=`.spec.address`
+// +kubebuilder:printcolumn:name="MAC",type=string,JSONPath=`.spec.mac`
+// +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
+// +kubebuilder:printcolumn:name="Doing",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:printcolumn:name="Since",type=date,JSONPath=`.status.phaseSince`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="metadata.name must be a host name: lower-case letters, digits and dashes, 63 characters at most"
+type Node struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   NodeSpec   `json:"spec"`
+	Status NodeStatus `json:"status,omitempty"`
+}
+
+// NodeList is a list of Nodes.
+//
+// +kubebuilder:object:root=true
+type NodeList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []Node `json:"items"`
+}
+
+// Role of a member.
+//
+// +kubebuilder:validation:Enum=ControlPlane;Worker
+type Role string
+
+// The roles.
+const (
+	ControlPlane Role = "ControlPlane"
+	Worker       Role = "Worker"
+)
+
+// NodeSpec declares a machine.
+type NodeSpec struct {
+	// Role of the member. Immutable: a machine changes its role by being removed
+	// and declared again.
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="role is immutable: remove the Node and declare it again"
+	Role Role `json:"role"`
+	// MAC of the interface that boots from the network. Immutable.
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="mac is immutable: another machine is another Node"
+	MAC MAC `json:"mac"`
+	// Address is the machine's static address, within the Cluster's
+	// network.cidr. Immutable.
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="address is immutable: remove the Node and declare it again"
+	Address Address `json:"address"`
+	// Architecture of the machine.
+	// +optional
+	// +kubebuilder:default=amd64
+	Architecture Architecture `json:"architecture,omitempty"`
+	// Disk says which disk the operating system is installed on. Empty: the only
+	// one that the machine has; a machine with several is refused.
+	// +optional
+	Disk *DiskHint `json:"disk,omitempty"`
+	// Power says how the machine is turned on. Empty: Wake-on-LAN.
+	// +optional
+	Power *PowerSpec `json:"power,omitempty"`
+	// OperatingSystem overrides the Cluster's.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	OperatingSystem string `json:"operatingSystem,omitempty"`
+	// Labels of the core Node.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=64
+	Labels map[string]string `json:"labels,omitempty"`
+	// Taints of the core Node.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	Taints []Taint `json:"taints,omitempty"`
+	// Boot overrides how this machine boots.
+	// +optional
+	Boot *BootSpec `json:"boot,omitempty"`
+}
+
+// DiskHint selects exactly one disk of a machine. Every field that is set must
+// match; a hint that matches no disk, or more than one, installs nothing.
+//
+// +kubebuilder:validation:MinProperties=1
+// +kubebuilder:validation:XValidation:rule="!has(self.minSize) || !has(self.maxSize) || quantity(self.minSize).compareTo(quantity(self.maxSize)) <= 0",message="minSize must not be greater than maxSize"
+type DiskHint struct {
+	// Path of the device, such as /dev/sda or a link below /dev/disk.
+	// +optional
+	// +kubebuilder:validation:Pattern=`^/dev/[A-Za-z0-9/_.:+-]+$`
+	// +kubebuilder:validation:MaxLength=256
+	Path string `json:"path,omitempty"`
+	// Serial number as the disk reports it.
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	Serial string `json:"serial,omitempty"`
+	// WWN is the World Wide Name as the disk reports it.
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	WWN string `json:"wwn,omitempty"`
+	// MinSize is the least size in bytes.
+	// +optional
+	MinSize *resource.Quantity `json:"minSize,omitempty"`
+	// MaxSize is the greatest size in bytes.
+	// +optional
+	MaxSize *resource.Quantity `json:"maxSize,omitempty"`
+}
+
+// PowerSpec says how the machine is turned on. At most one way.
+//
+// +kubebuilder:validation:XValidation:rule="[has(self.wakeOnLAN), has(self.redfish)].filter(x, x).size() == 1",message="exactly one of wakeOnLAN and redfish must be set"
+type PowerSpec struct {
+	// WakeOnLAN wakes the machine by a magic packet.
+	// +optional
+	WakeOnLAN *WakeOnLANSpec `json:"wakeOnLAN,omitempty"`
+	// Redfish drives the machine's board management controller.
+	// +optional
+	Redfish *RedfishSpec `json:"redfish,omitempty"`
+}
+
+// WakeOnLANSpec wakes a machine by a magic packet.
+type WakeOnLANSpec struct {
+	// MAC to wake, if it is not the one that boots.
+	// +optional
+	MAC *MAC `json:"mac,omitempty"`
+}
+
+// RedfishSpec drives a board management controller.
+type RedfishSpec struct {
+	// Endpoint is the controller's base URL.
+	// +kubebuilder:validation:Pattern=`^https://.+`
+	// +kubebuilder:validation:MaxLength=2048
+	Endpoint string `json:"endpoint"`
+	// SystemID selects the system when the controller has several.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	SystemID string `json:"systemID,omitempty"`
+	// Credentials is a Secret with the keys username and password.
+	Credentials SecretReference `json:"credentials"`
+	// Fingerprint pins the controller's certificate by the SHA-256 of its DER
+	// form. Empty: the system's certificate authorities.
+	// +optional
+	Fingerprint *SHA256 `json:"fingerprint,omitempty"`
+}
+
+// Taint of a core Node.
+type Taint struct {
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=317
+	Key string `json:"key"`
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Value string `json:"value,omitempty"`
+	// +kubebuilder:validation:Enum=NoSchedule;PreferNoSchedule;NoExecute
+	Effect string `json:"effect"`
+}
+
+// BootSpec overrides how one machine boots.
+type BootSpec struct {
+	// Loader overrides the Cluster's pxe.loader.
+	// +optional
+	Loader LoaderPolicy `json:"loader,omitempty"`
+	// Local is how the machine is told to boot its own disk. Empty: by its
+	// firmware.
+	// +optional
+	Local LocalBoot `json:"local,omitempty"`
+}
+
+// LocalBoot is a way to boot the machine's own disk.
+//
+// +kubebuilder:validation:Enum=Auto;Exit;SANBoot;ChainLoad;Silence
+type LocalBoot string
+
+// The ways to boot the machine's own disk.
+const (
+	// LocalBootAuto chooses by firmware.
+	LocalBootAuto LocalBoot = "Auto"
+	// LocalBootExit leaves the loader, so that the firmware goes on to its next
+	// boot entry.
+	LocalBootExit LocalBoot = "Exit"
+	// LocalBootSANBoot boots the first BIOS disk (iPXE's sanboot).
+	LocalBootSANBoot LocalBoot = "SANBoot"
+	// LocalBootChainLoad searches the disks for a boot loader and runs it.
+	LocalBootChainLoad LocalBoot = "ChainLoad"
+	// LocalBootSilence gives no answer at all.
+	LocalBootSilence LocalBoot = "Silence"
+)
+
+// Phase of a machine's life.
+//
+// +kubebuilder:validation:Enum=Declared;Claimed;Waking;Booting;Installing;Joining;Ready;Removing;Failed
+type Phase string
+
+// The phases.
+const (
+	PhaseDeclared   Phase = "Declared"
+	PhaseClaimed    Phase = "Claimed"
+	PhaseWaking     Phase = "Waking"
+	PhaseBooting    Phase = "Booting"
+	PhaseInstalling Phase = "Installing"
+	PhaseJoining    Phase = "Joining"
+	PhaseReady      Phase = "Ready"
+	PhaseRemoving   Phase = "Removing"
+	PhaseFailed     Phase = "Failed"
+)
+
+// NodeStatus is what is so.
+type NodeStatus struct {
+	// ObservedGeneration is the generation of the spec that the status speaks of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Phase of the machine's life.
+	// +optional
+	Phase Phase `json:"phase,omitempty"`
+	// PhaseSince is when the phase was entered.
+	// +optional
+	PhaseSince *metav1.Time `json:"phaseSince,omitempty"`
+	// Boot is what was last seen of the machine's network boot.
+	// +optional
+	Boot *BootObservation `json:"boot,omitempty"`
+	// Claim is the current or last permission to install the machine.
+	// +optional
+	Claim *ClaimStatus `json:"claim,omitempty"`
+	// Attempts counts the installations since the last success.
+	// +optional
+	Attempts int32 `json:"attempts,omitempty"`
+	// NodeRef is the core Node that the machine became.
+	// +optional
+	NodeRef *CoreNodeReference `json:"nodeRef,omitempty"`
+	// Conditions: Ready, Joined.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// BootObservation is what was last seen of a machine's network boot.
+type BootObservation struct {
+	// Stage is the last step seen.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Stage string `json:"stage,omitempty"`
+	// Firmware, such as UEFI or BIOS.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Firmware string `json:"firmware,omitempty"`
+	// Architecture, as the firmware tells it.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Architecture string `json:"architecture,omitempty"`
+	// UUID of the machine (SMBIOS), once seen.
+	// +optional
+	// +kubebuilder:validation:MaxLength=36
+	UUID string `json:"uuid,omitempty"`
+	// LastSeen is when the machine was last heard of.
+	// +optional
+	LastSeen *metav1.Time `json:"lastSeen,omitempty"`
+}
+
+// ClaimStatus is what a person may know of a claim; its identifier is a secret
+// and is not here.
+type ClaimStatus struct {
+	// State of the claim: Open, Consumed, Installed, Exchanged, Expired or Failed.
+	// +kubebuilder:validation:MaxLength=32
+	State string `json:"state"`
+	// Opened is when the claim was opened, and Expires when it ends if it is not
+	// consumed.
+	Opened  metav1.Time `json:"opened"`
+	Expires metav1.Time `json:"expires"`
+	// Message says more, such as why an installation failed.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message,omitempty"`
+}
+
+// CoreNodeReference names a core Node.
+type CoreNodeReference struct {
+	Name string `json:"name"`
+	UID  string `json:"uid"`
+}

@@ -1,0 +1,45 @@
+// Package initconfig renders one NodeConfig into the init config that an
+// operating system's installer understands.
+package initconfig
+
+import "net/netip"
+
+// NodeConfig is what a machine is to be, in no distribution's words.
+type NodeConfig struct {
+	HostName string
+	Network  Network
+	// SSHKeys in authorized_keys form. None: nobody may log in.
+	SSHKeys []string
+	// Files are written before Commands run, parents made as needed.
+	Files []File
+	// Units are systemd units: written, and enabled and started if asked for.
+	Units []Unit
+	// Commands run as root, in order, once, at the end of the first boot. Each is
+	// an argument vector; there is no shell unless one is named.
+	Commands [][]string
+}
+
+// Network is a static IPv4 configuration.
+type Network struct {
+	MAC         string       // of the interface, canonical
+	Address     netip.Prefix // with the subnet's prefix length
+	Gateway     netip.Addr
+	Nameservers []netip.Addr
+	// WakeOnLAN keeps waking by magic packet enabled at every boot.
+	WakeOnLAN bool
+}
+
+// File is a file of the installed system.
+type File struct {
+	Path    string
+	Content []byte
+	Mode    uint32 // permission bits; zero means 0644
+}
+
+// Unit is a systemd unit.
+type Unit struct {
+	Name    string // with its suffix: k3s.service
+	Content string
+	Enable  bool
+	Start   bool // at the end of the first boot; implies Enable
+}
