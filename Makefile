@@ -1,0 +1,121 @@
+# Two targets do everything, on a fresh Debian machine, as root:
+#
+#   make lab    grows a cluster from a blank virtual machine
+#   make test   passes the tests
+#
+# Both install what they need. Slow products are kept in the cache directory.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= v0.1.0-dev
+CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rhizome
+
+GOLANGCI_VERSION := v2.15.0
+LINT := $(CACHE)/tools/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
+
+# A target that builds finds, or fetches, the Go toolchain that go.mod asks for.
+ifneq ($(filter-out help clean lab-down,$(or $(MAKECMDGOALS),help)),)
+GO_BIN := $(shell test/setup/go.sh)
+ifeq ($(GO_BIN),)
+$(error there is no Go toolchain for this repository, see above)
+endif
+export PATH := $(GO_BIN):$(PATH)
+endif
+export GOFLAGS := -buildvcs=false
+
+GO_LDFLAGS := -s -w -X main.version=$(VERSION)
+PACKAGE_LISTS := $(shell find pxe test -name packages.txt)
+
+# Packages whose tests boot virtual machines. They run one after another: each
+# wants the whole machine.
+MACHINE_TESTS := ./pxe/installer/... ./test/lab/... ./test/e2e/...
+
+##@ Use
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: lab
+lab: build programs ## Grow a cluster from a blank virtual machine; it stays up until `make lab-down`
+	dist/lab up
+
+.PHONY: lab-down
+lab-down: ## Stop the lab; nothing of it is left behind
+	@if [ -x dist/lab ]; then dist/lab down; else echo "there is no lab here"; fi
+
+##@ Build
+
+.PHONY: setup
+setup: ## Install the Debian packages that building and testing need
+	test/setup/apt.sh test/setup/packages.txt $(PACKAGE_LISTS)
+
+.PHONY: build
+build: setup bootstrapper boot-files image ## Build everything that is shipped, into dist/
+
+.PHONY: bootstrapper
+bootstrapper: ## Build dist/bootstrapper for this machine
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(GO_LDFLAGS)' -o dist/bootstrapper ./bootstrapper
+
+.PHONY: cross
+cross: ## Build the bootstrapper for linux and darwin, amd64 and arm64
+	for os in linux darwin; do for arch in amd64 arm64; do \
+		echo "bootstrapper $$os/$$arch"; \
+		CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch go build -trimpath -ldflags '$(GO_LDFLAGS)' -o dist/cross/bootstrapper-$$os-$$arch ./bootstrapper; \
+	done; done
+
+.PHONY: boot-files
+boot-files: setup ## Make the boot loaders and the in-memory installer, in dist/boot/
+	pxe/loader/build.sh dist/boot
+	pxe/installer/build.sh dist/boot
+
+.PHONY: programs
+programs: setup ## Build the programs and the disk image that tests start (cached)
+	test/k3s/build.sh >/dev/null
+	test/lab/image/build.sh >/dev/null
+	go build -o dist/lab ./test/lab/cmd/lab
+
+.PHONY: generate
+generate: ## Generate deep copies, CRDs, RBAC and the kustomization from the code
+	go generate ./crds/... ./chart/... ./operator/...
+
+##@ Check
+
+.PHONY: test
+test: build programs lint generated cross ## Pass all tests, virtual machines included
+	cd test/k3s && go test ./...
+	go test -timeout 30m $$(go list ./... | grep -v -x -F "$$(go list $(MACHINE_TESTS))")
+	go test -timeout 60m -p 1 $(MACHINE_TESTS)
+
+.PHONY: test-unit
+test-unit: ## Run the tests that boot no virtual machine
+	go test -timeout 30m $$(go list ./... | grep -v -x -F "$$(go list $(MACHINE_TESTS))")
+
+.PHONY: lint
+lint: $(LINT) ## Run the linters
+	$(LINT) run ./...
+	shellcheck $$(git ls-files '*.sh') .ci/run
+
+.PHONY: generated
+generated: generate ## Fail when generated files are stale
+	@if [ -n "$$(git status --porcelain -- crds chart kustomization.yaml)" ]; then \
+		git --no-pager diff --stat -- crds chart kustomization.yaml; \
+		echo "generated files are stale: run 'make generate' and commit what it changes"; exit 1; fi
+
+$(LINT):
+	GOBIN=$(dir $@) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+FUZZTIME ?= 1m
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (1m)
+	test/setup/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: build programs ## Measure a seed beside the floor of the same work
+	go run ./test/bench
+
+.PHONY: clean
+clean: ## Remove dist/
+	rm -rf dist
