@@ -32,6 +32,15 @@ type ClusterList struct {
 }
 
 // ClusterSpec is what a person wants of the cluster.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.controlPlane) || !has(self.controlPlane.virtualIP) || !isIP(self.controlPlane.virtualIP) || !isCIDR(self.network.cidr) || (cidr(self.network.cidr).containsIP(self.controlPlane.virtualIP) && ip(self.controlPlane.virtualIP) != cidr(self.network.cidr).ip())",message="must be a machine's address within network.cidr: the virtual IP is answered on the machines' own network",fieldPath=".controlPlane.virtualIP"
+// +kubebuilder:validation:XValidation:rule="!has(self.controlPlane) || !has(self.controlPlane.virtualIP) || self.controlPlane.virtualIP != self.network.gateway",message="must not be network.gateway: give the control plane an address of its own",fieldPath=".controlPlane.virtualIP"
+// +kubebuilder:validation:XValidation:rule="!has(self.loadBalancerPool) || !isCIDR(self.loadBalancerPool) || !isCIDR(self.network.cidr) || (cidr(self.network.cidr).containsCIDR(self.loadBalancerPool) && cidr(self.loadBalancerPool).prefixLength() > cidr(self.network.cidr).prefixLength())",message="must be a part of network.cidr, and not all of it: the rest is the machines'",fieldPath=".loadBalancerPool"
+// +kubebuilder:validation:XValidation:rule="!has(self.loadBalancerPool) || !isCIDR(self.loadBalancerPool) || !isIP(self.network.gateway) || !cidr(self.loadBalancerPool).containsIP(self.network.gateway)",message="must not contain network.gateway: choose a range that no machine or router uses",fieldPath=".loadBalancerPool"
+// +kubebuilder:validation:XValidation:rule="!has(self.loadBalancerPool) || !isCIDR(self.loadBalancerPool) || !has(self.controlPlane) || !has(self.controlPlane.virtualIP) || !isIP(self.controlPlane.virtualIP) || !cidr(self.loadBalancerPool).containsIP(self.controlPlane.virtualIP)",message="must not contain controlPlane.virtualIP: a Service could be given the control plane's address",fieldPath=".loadBalancerPool"
+// +kubebuilder:validation:XValidation:rule="has(self.loadBalancerPool) || !isCIDR(self.network.cidr) || cidr(self.network.cidr).prefixLength() <= 26",message="is smaller than /26, which leaves no room for the default load balancer pool (the last /27): set loadBalancerPool",fieldPath=".network.cidr"
+// +kubebuilder:validation:XValidation:rule="!isCIDR(self.network.cidr) || !isCIDR(self.kubernetes.podCIDR) || (!cidr(self.network.cidr).containsIP(cidr(self.kubernetes.podCIDR).ip()) && !cidr(self.kubernetes.podCIDR).containsIP(cidr(self.network.cidr).ip()))",message="must not overlap network.cidr: pods need addresses that no machine has",fieldPath=".kubernetes.podCIDR"
+// +kubebuilder:validation:XValidation:rule="!isCIDR(self.network.cidr) || !isCIDR(self.kubernetes.serviceCIDR) || (!cidr(self.network.cidr).containsIP(cidr(self.kubernetes.serviceCIDR).ip()) && !cidr(self.kubernetes.serviceCIDR).containsIP(cidr(self.network.cidr).ip()))",message="must not overlap network.cidr: services need addresses that no machine has",fieldPath=".kubernetes.serviceCIDR"
 type ClusterSpec struct {
 	// Network is the network that the machines stand in.
 	Network NetworkSpec `json:"network"`
@@ -43,6 +52,7 @@ type ClusterSpec struct {
 	// OperatingSystem names the OperatingSystem of every Node that names none.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="must be the name of a OperatingSystem: lower-case letters, digits, dashes and dots"
 	OperatingSystem string `json:"operatingSystem"`
 	// LoadBalancerPool is the range of addresses for Services of type
 	// LoadBalancer. Empty: the last /27 of network.cidr.
@@ -54,6 +64,7 @@ type ClusterSpec struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MaxLength=8192
+	// +kubebuilder:validation:items:XValidation:rule="self.matches('^(ssh|ecdsa|sk)-[a-z0-9@.-]+ AAAA[A-Za-z0-9+/]+={0,2}( [^\\\\n\\\\r]*)?$')",message="must be a public key on one line, such as 'ssh-ed25519 AAAA... you@home': the content of a .pub file"
 	SSHKeys []string `json:"sshKeys,omitempty"`
 	// PXE is the policy of network boot.
 	// +optional
@@ -66,6 +77,9 @@ type ClusterSpec struct {
 }
 
 // NetworkSpec is the network that the machines stand in. IPv4 only.
+//
+// +kubebuilder:validation:XValidation:rule="!isCIDR(self.cidr) || !isIP(self.gateway) || (cidr(self.cidr).containsIP(self.gateway) && ip(self.gateway) != cidr(self.cidr).ip())",message="must be a machine's address within network.cidr: the router's on the machines' own network",fieldPath=".gateway"
+// +kubebuilder:validation:XValidation:rule="!isCIDR(self.cidr) || cidr(self.cidr).prefixLength() <= 29",message="must be /29 or larger, to have room for machines",fieldPath=".cidr"
 type NetworkSpec struct {
 	// CIDR is the network, with no host bits set.
 	CIDR CIDR `json:"cidr"`
@@ -75,6 +89,7 @@ type NetworkSpec struct {
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:XValidation:rule="self.all(a, self.exists_one(b, a == b))",message="must name each server once"
 	Nameservers []Address `json:"nameservers,omitempty"`
 	// DHCP is Proxy (default: the router keeps handing out addresses, we add only
 	// what a network boot needs) or Server (we hand out the declared addresses to
@@ -106,6 +121,7 @@ type ControlPlaneSpec struct {
 	// +optional
 	// +kubebuilder:default="ghcr.io/kube-vip/kube-vip:v0.9.2"
 	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9][a-z0-9._-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)*(:[A-Za-z0-9_][A-Za-z0-9._-]*(@sha256:[0-9a-f]{64})?|@sha256:[0-9a-f]{64})$')",message="must be an image with a tag or a digest, such as ghcr.io/kube-vip/kube-vip:v0.9.2"
 	VirtualIPImage string `json:"virtualIPImage,omitempty"`
 	// ExtraNames are further host names and addresses that the API server's
 	// certificate covers.
@@ -113,14 +129,19 @@ type ControlPlaneSpec struct {
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:items:XValidation:rule="isIP(self) || self.matches('^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="must be a host name in lower case, such as k8s.example.org, or an IP address"
 	ExtraNames []string `json:"extraNames,omitempty"`
 }
 
 // KubernetesSpec is the release of k3s and where its files come from.
+//
+// +kubebuilder:validation:XValidation:rule="!isCIDR(self.podCIDR) || !isCIDR(self.serviceCIDR) || (!cidr(self.podCIDR).containsIP(cidr(self.serviceCIDR).ip()) && !cidr(self.serviceCIDR).containsIP(cidr(self.podCIDR).ip()))",message="must not overlap podCIDR",fieldPath=".serviceCIDR"
+// +kubebuilder:validation:XValidation:rule="!isCIDR(self.podCIDR) || cidr(self.podCIDR).prefixLength() <= 24",message="must be /24 or larger: each machine takes a /24 of it for its pods",fieldPath=".podCIDR"
+// +kubebuilder:validation:XValidation:rule="!isCIDR(self.serviceCIDR) || (cidr(self.serviceCIDR).prefixLength() >= 12 && cidr(self.serviceCIDR).prefixLength() <= 28)",message="must be between /12 and /28: Kubernetes takes no larger one, and cluster DNS is its tenth address",fieldPath=".serviceCIDR"
 type KubernetesSpec struct {
 	// Version is a k3s release such as v1.33.5+k3s1.
-	// +kubebuilder:validation:Pattern=`^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?\+[0-9A-Za-z.-]+$`
 	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="self.matches('^v[0-9]+[.][0-9]+[.][0-9]+(-[0-9A-Za-z.-]+)?[+][0-9A-Za-z.-]+$')",message="must be a k3s release such as v1.33.5+k3s1, with the part after the plus sign"
 	Version string `json:"version"`
 	// Files are the release's files for each architecture. An architecture that is
 	// not listed uses the k3s project's release of the version, with the digests
@@ -130,13 +151,15 @@ type KubernetesSpec struct {
 	// +listMapKey=architecture
 	// +kubebuilder:validation:MaxItems=2
 	Files []KubernetesFiles `json:"files,omitempty"`
-	// PodCIDR is the network of the pods.
+	// PodCIDR is the network of the pods. Immutable.
 	// +optional
 	// +kubebuilder:default="10.42.0.0/16"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable: a cluster keeps the pod network that it was founded with"
 	PodCIDR CIDR `json:"podCIDR,omitempty"`
-	// ServiceCIDR is the network of the services.
+	// ServiceCIDR is the network of the services. Immutable.
 	// +optional
 	// +kubebuilder:default="10.43.0.0/16"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable: a cluster keeps the service network that it was founded with"
 	ServiceCIDR CIDR `json:"serviceCIDR,omitempty"`
 	// Disable lists packaged components of k3s that are not to be deployed.
 	// Empty: servicelb and traefik, whose work the system layer does.
@@ -144,8 +167,8 @@ type KubernetesSpec struct {
 	// +kubebuilder:default={"servicelb","traefik"}
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=16
-	// +kubebuilder:validation:items:Pattern=`^[a-z0-9-]+$`
 	// +kubebuilder:validation:items:MaxLength=63
+	// +kubebuilder:validation:items:XValidation:rule="self.matches('^[a-z0-9-]+$')",message="must be the name of a component that k3s packages, such as traefik"
 	Disable []string `json:"disable,omitempty"`
 }
 
@@ -171,9 +194,13 @@ type PXESpec struct {
 	// +kubebuilder:default=Auto
 	Loader LoaderPolicy `json:"loader,omitempty"`
 	// ClaimTTL is how long a machine may take from the opening of its claim to
-	// the fetch of its init config.
+	// the fetch of its init config: from a minute to a day.
 	// +optional
 	// +kubebuilder:default="30m"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(h|m|s))+$')",message="must be a duration such as 30m or 1h30m"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]+(h|m|s))+$') || (duration(self) >= duration('1m') && duration(self) <= duration('24h'))",message="must be between 1m and 24h"
 	ClaimTTL *metav1.Duration `json:"claimTTL,omitempty"`
 	// MaxAttempts is how many installations in a row may fail before a person has
 	// to look.

@@ -47,7 +47,8 @@ type GitOpsSpec struct {
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:default={{name: "bootstrap", path: "bootstrap/*"}, {name: "system", path: "system/*"}, {name: "platform", path: "platform/*", dependsOn: {"system"}}, {name: "apps", path: "apps/*", dependsOn: {"system","platform"}}}
-	// +kubebuilder:validation:XValidation:rule="self.all(l, !has(l.dependsOn) || l.dependsOn.all(d, self.exists(o, o.name == d)))",message="dependsOn must name layers of this list"
+	// +kubebuilder:validation:XValidation:rule="self.all(l, !has(l.dependsOn) || l.dependsOn.all(d, self.exists(o, o.name == d)))",message="must name in dependsOn only layers of this list"
+	// +kubebuilder:validation:XValidation:rule="self.all(l, !has(l.dependsOn) || l.dependsOn.all(d, !self.exists(o, o.name == d) || self.map(o, o.name).indexOf(d) < self.map(o, o.name).indexOf(l.name)))",message="must stand in order: a layer may only depend on layers before it, so that none waits for itself"
 	Layers []Layer `json:"layers,omitempty"`
 }
 
@@ -56,30 +57,35 @@ type ArgoCDSpec struct {
 	// Repository is the chart repository's URL.
 	// +optional
 	// +kubebuilder:default="https://argoproj.github.io/argo-helm"
-	Repository URL `json:"repository,omitempty"`
+	// +kubebuilder:validation:MaxLength=2048
+	// +kubebuilder:validation:XValidation:rule=`self.matches(r"^(https?|oci)://[^/@]+(/[A-Za-z0-9._~/%-]*)?$")`,message="must be an http, https or oci URL of a chart repository, such as https://argoproj.github.io/argo-helm, without user name and password"
+	Repository string `json:"repository,omitempty"`
 	// Chart is the chart's name.
 	// +optional
 	// +kubebuilder:default="argo-cd"
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$')",message="must be the name of a chart, such as argo-cd"
 	Chart string `json:"chart,omitempty"`
 	// Version of the chart.
 	// +optional
 	// +kubebuilder:default="7.9.1"
 	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="self.matches('^v?[0-9]+[.][0-9]+[.][0-9]+([-+][0-9A-Za-z.+-]+)?$')",message="must be one version, such as 7.9.1, not a range"
 	Version string `json:"version,omitempty"`
 }
 
 // GitSource is a branch of a git repository.
 type GitSource struct {
 	// URL of the repository: https, http or ssh.
-	// +kubebuilder:validation:Pattern=`^(https?|ssh|git)://.+|^[^@/]+@[^:/]+:.+$`
 	// +kubebuilder:validation:MaxLength=2048
+	// +kubebuilder:validation:XValidation:rule=`self.matches(r"^((https?|git)://[^/@\s]+/|ssh://([A-Za-z0-9._-]+@)?[^/@\s]+/|[A-Za-z0-9._-]+@[^:/@\s]+:)[^\s]+$")`,message="must be the URL of a git repository, such as https://github.com/you/homelab.git or git@github.com:you/homelab.git; credentials go into a Secret"
 	URL string `json:"url"`
 	// Branch to follow.
 	// +optional
 	// +kubebuilder:default=main
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=255
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9][A-Za-z0-9._/-]*$') && !self.contains('..') && !self.endsWith('/') && !self.endsWith('.lock')",message="must be the name of a branch, such as main"
 	Branch string `json:"branch,omitempty"`
 	// Credentials is a Secret with username and password, or sshPrivateKey.
 	// +optional
@@ -89,16 +95,16 @@ type GitSource struct {
 // HomeSource is a repository of the cluster's own Gitea.
 type HomeSource struct {
 	// URL is Gitea's base URL as seen from within the cluster.
-	// +kubebuilder:validation:Pattern=`^https?://.+`
 	// +kubebuilder:validation:MaxLength=2048
+	// +kubebuilder:validation:XValidation:rule=`self.matches(r"^https?://[^/@\s]+(/[A-Za-z0-9._~/-]*)?$")`,message="must be the http or https URL of Gitea, such as http://gitea-http.gitea:3000, without user name and password"
 	URL string `json:"url"`
 	// Owner is the organisation of the repository.
-	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9][A-Za-z0-9._-]*$`
 	// +kubebuilder:validation:MaxLength=40
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9][A-Za-z0-9._-]*$')",message="must be the name of a Gitea organisation: letters, digits, dashes, underscores and dots"
 	Owner string `json:"owner"`
 	// Repository is its name.
-	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9._-]+$`
 	// +kubebuilder:validation:MaxLength=100
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9._-]+$')",message="must be the name of a repository: letters, digits, dashes, underscores and dots"
 	Repository string `json:"repository"`
 	// Credentials is a Secret with username and password of an administrator.
 	Credentials SecretReference `json:"credentials"`
@@ -107,15 +113,15 @@ type HomeSource struct {
 // Layer is a set of directories that is applied once those it depends on are
 // ready.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.dependsOn) || !(self.name in self.dependsOn)",message="dependsOn must not name the layer itself"
+// +kubebuilder:validation:XValidation:rule="!has(self.dependsOn) || !(self.name in self.dependsOn)",message="must not name the layer itself",fieldPath=".dependsOn"
 type Layer struct {
 	// Name of the layer.
-	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	// +kubebuilder:validation:MaxLength=40
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="must be lower-case letters, digits and dashes, such as platform"
 	Name string `json:"name"`
 	// Path is a pattern of directories, such as system/*.
-	// +kubebuilder:validation:Pattern=`^[^/].*$`
 	// +kubebuilder:validation:MaxLength=255
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9*_.-]+(/[A-Za-z0-9*_.-]+)*$') && !self.matches('(^|/)[.][.](/|$)')",message="must be a directory of the repository or a pattern of directories, such as system/*, without a leading slash and without .."
 	Path string `json:"path"`
 	// DependsOn names the layers that must be ready first.
 	// +optional

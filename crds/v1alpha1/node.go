@@ -50,18 +50,19 @@ const (
 type NodeSpec struct {
 	// Role of the member. Immutable: a machine changes its role by being removed
 	// and declared again.
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="role is immutable: remove the Node and declare it again"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable: remove the Node and declare it again"
 	Role Role `json:"role"`
 	// MAC of the interface that boots from the network. Immutable.
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="mac is immutable: another machine is another Node"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable: another machine is another Node"
 	MAC MAC `json:"mac"`
 	// Address is the machine's static address, within the Cluster's
 	// network.cidr. Immutable.
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="address is immutable: remove the Node and declare it again"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable: remove the Node and declare it again"
 	Address Address `json:"address"`
-	// Architecture of the machine.
+	// Architecture of the machine. Immutable.
 	// +optional
 	// +kubebuilder:default=amd64
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable: remove the Node and declare it again"
 	Architecture Architecture `json:"architecture,omitempty"`
 	// Disk says which disk the operating system is installed on. Empty: the only
 	// one that the machine has; a machine with several is refused.
@@ -72,16 +73,22 @@ type NodeSpec struct {
 	Power *PowerSpec `json:"power,omitempty"`
 	// OperatingSystem overrides the Cluster's.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="must be the name of a OperatingSystem: lower-case letters, digits, dashes and dots"
 	OperatingSystem string `json:"operatingSystem,omitempty"`
 	// Labels of the core Node.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=64
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",message="must have label keys such as example.org/rack or rack"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, self[k].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$'))",message="must have label values of at most 63 letters, digits, dashes, underscores and dots, that begin and end with a letter or digit"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.matches('^([^/]*[.])?(kubernetes|k8s)[.]io/') || k.matches('^([^/]*[.])?(kubelet|node)[.]kubernetes[.]io/') || k in ['topology.kubernetes.io/region', 'topology.kubernetes.io/zone'])",message="must not use the domains kubernetes.io and k8s.io, but for node.kubernetes.io/, kubelet.kubernetes.io/, topology.kubernetes.io/region and topology.kubernetes.io/zone: a kubelet that is given others does not start"
 	Labels map[string]string `json:"labels,omitempty"`
 	// Taints of the core Node.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:XValidation:rule="self.all(a, self.exists_one(b, a.key == b.key && a.effect == b.effect))",message="must hold each key and effect once"
 	Taints []Taint `json:"taints,omitempty"`
 	// Boot overrides how this machine boots.
 	// +optional
@@ -92,20 +99,26 @@ type NodeSpec struct {
 // match; a hint that matches no disk, or more than one, installs nothing.
 //
 // +kubebuilder:validation:MinProperties=1
-// +kubebuilder:validation:XValidation:rule="!has(self.minSize) || !has(self.maxSize) || quantity(self.minSize).compareTo(quantity(self.maxSize)) <= 0",message="minSize must not be greater than maxSize"
+// +kubebuilder:validation:XValidation:rule="!has(self.minSize) || !has(self.maxSize) || !isQuantity(string(self.minSize)) || !isQuantity(string(self.maxSize)) || quantity(string(self.minSize)).compareTo(quantity(string(self.maxSize))) <= 0",message="must not be greater than maxSize",fieldPath=".minSize"
+// +kubebuilder:validation:XValidation:rule="!has(self.minSize) || !isQuantity(string(self.minSize)) || quantity(string(self.minSize)).isGreaterThan(quantity('0'))",message="must be greater than zero, such as 100Gi",fieldPath=".minSize"
+// +kubebuilder:validation:XValidation:rule="!has(self.maxSize) || !isQuantity(string(self.maxSize)) || quantity(string(self.maxSize)).isGreaterThan(quantity('0'))",message="must be greater than zero, such as 500Gi",fieldPath=".maxSize"
 type DiskHint struct {
 	// Path of the device, such as /dev/sda or a link below /dev/disk.
 	// +optional
-	// +kubebuilder:validation:Pattern=`^/dev/[A-Za-z0-9/_.:+-]+$`
 	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="self.matches('^/dev/[A-Za-z0-9/_.:+-]*[A-Za-z0-9]$') && !self.contains('/../') && !self.contains('//')",message="must be a device such as /dev/sda or /dev/disk/by-id/ata-..."
 	Path string `json:"path,omitempty"`
 	// Serial number as the disk reports it.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[!-~]([ -~]*[!-~])?$')",message="must be printable, without spaces at its ends, as 'lsblk -o NAME,SERIAL' prints it"
 	Serial string `json:"serial,omitempty"`
 	// WWN is the World Wide Name as the disk reports it.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[0-9A-Za-z._:-]+$')",message="must be a World Wide Name such as 0x5000c500a1b2c3d4 or eui.0025385b71b00001, as 'lsblk -o NAME,WWN' prints it"
 	WWN string `json:"wwn,omitempty"`
 	// MinSize is the least size in bytes.
 	// +optional
@@ -117,7 +130,7 @@ type DiskHint struct {
 
 // PowerSpec says how the machine is turned on. At most one way.
 //
-// +kubebuilder:validation:XValidation:rule="[has(self.wakeOnLAN), has(self.redfish)].filter(x, x).size() == 1",message="exactly one of wakeOnLAN and redfish must be set"
+// +kubebuilder:validation:XValidation:rule="[has(self.wakeOnLAN), has(self.redfish)].filter(x, x).size() == 1",message="must have exactly one of wakeOnLAN and redfish"
 type PowerSpec struct {
 	// WakeOnLAN wakes the machine by a magic packet.
 	// +optional
@@ -137,12 +150,13 @@ type WakeOnLANSpec struct {
 // RedfishSpec drives a board management controller.
 type RedfishSpec struct {
 	// Endpoint is the controller's base URL.
-	// +kubebuilder:validation:Pattern=`^https://.+`
 	// +kubebuilder:validation:MaxLength=2048
+	// +kubebuilder:validation:XValidation:rule="self.matches('^https://[A-Za-z0-9.:-]+(/[A-Za-z0-9._~/-]*)?$') && isURL(self)",message="must be the https URL of a board management controller, such as https://192.168.1.20, without user name and password"
 	Endpoint string `json:"endpoint"`
 	// SystemID selects the system when the controller has several.
 	// +optional
 	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9._~:@-]+$')",message="must be the Id of a member of the controller's Systems, such as 1 or System.Embedded.1"
 	SystemID string `json:"systemID,omitempty"`
 	// Credentials is a Secret with the keys username and password.
 	Credentials SecretReference `json:"credentials"`
@@ -154,12 +168,17 @@ type RedfishSpec struct {
 
 // Taint of a core Node.
 type Taint struct {
+	// Key of the taint, in the form of a label's key.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=317
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')",message="must be a taint key such as example.org/dedicated or dedicated"
 	Key string `json:"key"`
+	// Value of the taint, in the form of a label's value.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$')",message="must be letters, digits, dashes, underscores and dots, and begin and end with a letter or digit"
 	Value string `json:"value,omitempty"`
+	// Effect on pods that do not tolerate the taint.
 	// +kubebuilder:validation:Enum=NoSchedule;PreferNoSchedule;NoExecute
 	Effect string `json:"effect"`
 }

@@ -46,6 +46,9 @@ const (
 )
 
 // OperatingSystemSpec describes an operating system.
+//
+// +kubebuilder:validation:XValidation:rule="self.format == 'Image' || self.media.all(m, !has(m.compression))",message="compression is only of a disk image: remove it, or set format to Image",fieldPath=".media"
+// +kubebuilder:validation:XValidation:rule="self.format != 'Image' || self.media.all(m, !m.url.matches('[.](qcow2|vmdk|vdi|vhdx?|iso|tar)([.](gz|xz|zst))?$'))",message="must be raw disk images with format Image: convert others with 'qemu-img convert -O raw', and compress the result",fieldPath=".media"
 type OperatingSystemSpec struct {
 	// Format of the init config, and with it of the media.
 	Format Format `json:"format"`
@@ -59,8 +62,9 @@ type OperatingSystemSpec struct {
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
-	// +kubebuilder:validation:items:Pattern=`^[!-~]+$`
 	// +kubebuilder:validation:items:MaxLength=256
+	// +kubebuilder:validation:items:XValidation:rule="self.matches('^[A-Za-z0-9._,:/=+@%~^*!-]+$')",message="must be one kernel argument such as console=ttyS0,115200n8: no spaces, quotes, dollar signs or semicolons, which boot loaders read as their own"
+	// +kubebuilder:validation:items:XValidation:rule="!self.startsWith('rhizome.')",message="must not begin with rhizome., which the installer is told by"
 	KernelArguments []string `json:"kernelArguments,omitempty"`
 	// Template names a ConfigMap whose key "template" replaces the built-in
 	// template of the init config.

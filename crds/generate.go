@@ -1,0 +1,3 @@
+package crds
+
+//go:generate go run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.18.0 object paths=./v1alpha1 crd paths=./v1alpha1 output:crd:dir=.
