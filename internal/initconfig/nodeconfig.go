@@ -7,6 +7,10 @@ import "net/netip"
 // NodeConfig is what a machine is to be, in no distribution's words.
 type NodeConfig struct {
 	HostName string
+	// InstanceID changes with every installation of the machine, so that first-boot
+	// configuration runs again after a reinstallation and never otherwise. It is
+	// not a secret and holds none.
+	InstanceID string
 	Network  Network
 	// SSHKeys in authorized_keys form. None: nobody may log in.
 	SSHKeys []string

@@ -1,0 +1,239 @@
+package initconfig
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"net/netip"
+	"path"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
+)
+
+// The documents of cloud-init's NoCloud data source
+// (https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud.html).
+const (
+	UserData      = "user-data"
+	MetaData      = "meta-data"
+	NetworkConfig = "network-config"
+)
+
+// Image renders for disk images that cloud-init configures, as a NoCloud seed.
+//
+// People log in as root, by the keys of the config and in no other way: root has
+// no password and SSH takes none. That is the one account which every
+// distribution has under the same name; cloud images' own users (debian, ubuntu,
+// fedora, ...) are not made.
+type Image struct{}
+
+// Format is Image.
+func (Image) Format() v1alpha1.Format { return v1alpha1.FormatImage }
+
+var hostName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
+// Render gives user-data, meta-data and network-config.
+func (Image) Render(c NodeConfig) (map[string][]byte, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	user, err := c.userData()
+	if err != nil {
+		return nil, err
+	}
+	meta, err := document("", metaData{InstanceID: c.InstanceID, LocalHostname: c.HostName})
+	if err != nil {
+		return nil, err
+	}
+	network, err := document("", c.Network.config())
+	if err != nil {
+		return nil, err
+	}
+	return map[string][]byte{UserData: user, MetaData: meta, NetworkConfig: network}, nil
+}
+
+func (c NodeConfig) check() error {
+	switch {
+	case !hostName.MatchString(c.HostName):
+		return fmt.Errorf("cannot render the init config: %q is not a host name", c.HostName)
+	case c.InstanceID == "":
+		return fmt.Errorf("cannot render the init config of %s: no instance ID", c.HostName)
+	case c.Network.MAC == "" || !c.Network.Address.IsValid():
+		return fmt.Errorf("cannot render the init config of %s: the network has no MAC or no address", c.HostName)
+	}
+	for _, f := range c.Files {
+		if !path.IsAbs(f.Path) || path.Clean(f.Path) != f.Path {
+			return fmt.Errorf("cannot render the init config of %s: file %q: want a clean absolute path", c.HostName, f.Path)
+		}
+	}
+	for _, u := range c.Units {
+		if u.Name != path.Base(u.Name) || path.Ext(u.Name) == "" {
+			return fmt.Errorf("cannot render the init config of %s: unit %q: want a name with its suffix", c.HostName, u.Name)
+		}
+	}
+	for i, command := range c.Commands {
+		if len(command) == 0 {
+			return fmt.Errorf("cannot render the init config of %s: command %d is empty", c.HostName, i+1)
+		}
+	}
+	return nil
+}
+
+// The keys of cloud-config
+// (https://cloudinit.readthedocs.io/en/latest/reference/modules.html).
+type cloudConfig struct {
+	Hostname         string      `json:"hostname"`
+	PreserveHostname bool        `json:"preserve_hostname"`
+	ManageEtcHosts   string      `json:"manage_etc_hosts"`
+	Users            []cloudUser `json:"users"`
+	DisableRoot      bool        `json:"disable_root"`
+	SSHPasswordAuth  bool        `json:"ssh_pwauth"`
+	PackageUpdate    bool        `json:"package_update"`
+	PackageUpgrade   bool        `json:"package_upgrade"`
+	Growpart         growpart    `json:"growpart"`
+	ResizeRootFS     bool        `json:"resize_rootfs"`
+	WriteFiles       []cloudFile `json:"write_files,omitempty"`
+	RunCmd           [][]string  `json:"runcmd,omitempty"`
+}
+
+type cloudUser struct {
+	Name              string   `json:"name"`
+	LockPassword      bool     `json:"lock_passwd"`
+	SSHAuthorizedKeys []string `json:"ssh_authorized_keys,omitempty"`
+}
+
+type growpart struct {
+	Mode    string   `json:"mode"`
+	Devices []string `json:"devices"`
+}
+
+type cloudFile struct {
+	Path        string `json:"path"`
+	Permissions string `json:"permissions"`
+	Encoding    string `json:"encoding,omitempty"`
+	Content     string `json:"content"`
+}
+
+type metaData struct {
+	InstanceID    string `json:"instance-id"`
+	LocalHostname string `json:"local-hostname"`
+}
+
+func (c NodeConfig) userData() ([]byte, error) {
+	config := cloudConfig{
+		Hostname: c.HostName,
+		// The name resolves on the machine itself even when no DNS server knows it.
+		ManageEtcHosts: "localhost",
+		Users:          []cloudUser{{Name: "root", LockPassword: true, SSHAuthorizedKeys: c.SSHKeys}},
+		Growpart:       growpart{Mode: "auto", Devices: []string{"/"}},
+		ResizeRootFS:   true,
+	}
+	for _, f := range c.Files {
+		config.WriteFiles = append(config.WriteFiles, newCloudFile(f))
+	}
+	var enable, start [][]string
+	for _, u := range c.Units {
+		config.WriteFiles = append(config.WriteFiles,
+			newCloudFile(File{Path: "/etc/systemd/system/" + u.Name, Content: []byte(u.Content)}))
+		if u.Enable || u.Start {
+			enable = append(enable, []string{"systemctl", "enable", u.Name})
+		}
+		if u.Start {
+			// cloud-init runs commands in a unit that much of the boot waits for: a
+			// unit that waits for the boot in turn would wait for ever.
+			start = append(start, []string{"systemctl", "start", "--no-block", u.Name})
+		}
+	}
+	if len(c.Units) > 0 {
+		config.RunCmd = append(config.RunCmd, []string{"systemctl", "daemon-reload"})
+	}
+	config.RunCmd = append(config.RunCmd, enable...)
+	config.RunCmd = append(config.RunCmd, c.Commands...)
+	config.RunCmd = append(config.RunCmd, start...)
+	return document("#cloud-config\n", config)
+}
+
+func newCloudFile(f File) cloudFile {
+	mode := f.Mode
+	if mode == 0 {
+		mode = 0o644
+	}
+	out := cloudFile{Path: f.Path, Permissions: fmt.Sprintf("0%o", mode), Content: string(f.Content)}
+	if !plain(f.Content) {
+		out.Encoding, out.Content = "b64", base64.StdEncoding.EncodeToString(f.Content)
+	}
+	return out
+}
+
+// plain says whether a file can stand in YAML as readable text and come out the
+// same byte for byte.
+func plain(content []byte) bool {
+	return utf8.Valid(content) && bytes.IndexFunc(content, func(r rune) bool {
+		return r != '\n' && r != '\t' && (r < ' ' || r == 0x7f || r == 0x85 || r == 0x2028 || r == 0x2029 || r == 0xfeff)
+	}) < 0
+}
+
+func document(head string, v any) ([]byte, error) {
+	body, err := yaml.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("cannot render the init config: %w", err)
+	}
+	return append([]byte(head), body...), nil
+}
+
+// InterfaceName is what the machine's interface is called in the installed
+// system, by its MAC: one name on every distribution.
+const InterfaceName = "lan0"
+
+// networkConfig is network configuration version 2
+// (https://cloudinit.readthedocs.io/en/latest/reference/network-config-format-v2.html).
+type networkConfig struct {
+	Version   int                 `json:"version"`
+	Ethernets map[string]ethernet `json:"ethernets"`
+}
+
+type ethernet struct {
+	Match       match        `json:"match"`
+	SetName     string       `json:"set-name"`
+	DHCP4       bool         `json:"dhcp4"`
+	Addresses   []string     `json:"addresses"`
+	Routes      []route      `json:"routes,omitempty"`
+	Nameservers *nameservers `json:"nameservers,omitempty"`
+	WakeOnLAN   bool         `json:"wakeonlan,omitempty"`
+}
+
+type match struct {
+	MACAddress string `json:"macaddress"`
+}
+
+type route struct {
+	To  string `json:"to"`
+	Via string `json:"via"`
+}
+
+type nameservers struct {
+	Addresses []netip.Addr `json:"addresses"`
+}
+
+func (n Network) config() networkConfig {
+	e := ethernet{
+		Match: match{MACAddress: strings.ToLower(n.MAC)},
+		// Without set-name cloud-init's networkd renderer matches by the key of
+		// this map as well as by the MAC, and so matches nothing.
+		SetName:   InterfaceName,
+		Addresses: []string{n.Address.String()},
+		WakeOnLAN: n.WakeOnLAN,
+	}
+	if n.Gateway.IsValid() {
+		// Not every renderer knows the word "default".
+		e.Routes = []route{{To: "0.0.0.0/0", Via: n.Gateway.String()}}
+	}
+	if len(n.Nameservers) > 0 {
+		e.Nameservers = &nameservers{Addresses: n.Nameservers}
+	}
+	return networkConfig{Version: 2, Ethernets: map[string]ethernet{InterfaceName: e}}
+}

@@ -1,0 +1,32 @@
+package initconfig
+
+import (
+	"fmt"
+
+	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
+)
+
+// Renderer writes NodeConfigs in the words of one format. Renderers are values
+// without state: one may be used from many goroutines.
+type Renderer interface {
+	// Format that is rendered.
+	Format() v1alpha1.Format
+	// Render gives the documents of the init config by file name. The same config
+	// gives the same documents.
+	Render(NodeConfig) (map[string][]byte, error)
+}
+
+// renderers has the formats that this release can render.
+var renderers = map[v1alpha1.Format]Renderer{
+	v1alpha1.FormatImage: Image{},
+}
+
+// For is the renderer of an operating system's format.
+func For(os v1alpha1.OperatingSystem) (Renderer, error) {
+	r, ok := renderers[os.Spec.Format]
+	if !ok {
+		return nil, fmt.Errorf("OperatingSystem %q: spec.format: format %s is not supported yet by this release: use format %s",
+			os.Name, os.Spec.Format, v1alpha1.FormatImage)
+	}
+	return r, nil
+}
