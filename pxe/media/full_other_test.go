@@ -1,0 +1,5 @@
+//go:build !linux
+
+package media
+
+func prepareProcess(string) error { return nil }
