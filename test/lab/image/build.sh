@@ -82,11 +82,15 @@ EOF
 # machine than the whole of cloud-init.
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
 	e2scrub_all.timer e2scrub_reap.service fstrim.timer \
-	systemd-pstore.service getty@tty1.service \
-	systemd-network-generator.service; do
+	systemd-pstore.service getty@tty1.service systemd-binfmt.service \
+	proc-sys-fs-binfmt_misc.automount systemd-network-generator.service \
+	cloud-init-hotplugd.socket; do
 	ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 chroot "$root" systemctl --quiet enable systemd-networkd.service
+# Kubernetes distributions bring or configure their own containerd; the package
+# is there for its programs.
+chroot "$root" systemctl --quiet disable containerd.service
 
 kernel=$(basename "$root"/lib/modules/*)
 chroot "$root" update-initramfs -c -k "$kernel" >/dev/null
@@ -98,7 +102,7 @@ cp "$root/boot/vmlinuz" "$work/vmlinuz"
 mkdir -p "$root/boot/grub"
 cat >"$root/boot/grub/grub.cfg" <<EOF
 set timeout=0
-linux /boot/vmlinuz root=LABEL=$label ro console=tty0 console=ttyS0,115200n8 quiet systemd.show_status=1
+linux /boot/vmlinuz root=LABEL=$label ro console=tty0 console=ttyS0,115200n8 quiet mitigations=off systemd.show_status=1
 initrd /boot/initrd.img
 boot
 EOF
@@ -122,9 +126,9 @@ mke2fs -q -F -t ext4 -L "$label" -m 1 -E lazy_itable_init=1,lazy_journal_init=1 
 disk=$work/os.raw
 truncate -s "$(((root_start + root_mib * mib + mib) * sector))" "$disk"
 sgdisk --clear \
-	--new=1:$bios_start:+$((bios_len - 1)) --typecode=1:ef02 --change-name=1:bios \
-	--new=2:$esp_start:+$((esp_len - 1)) --typecode=2:ef00 --change-name=2:esp \
-	--new=3:$root_start:+$((root_mib * mib - 1)) --typecode=3:8304 --change-name=3:root \
+	--new=1:$bios_start:$((bios_start + bios_len - 1)) --typecode=1:ef02 --change-name=1:bios \
+	--new=2:$esp_start:$((esp_start + esp_len - 1)) --typecode=2:ef00 --change-name=2:esp \
+	--new=3:$root_start:$((root_start + root_mib * mib - 1)) --typecode=3:8304 --change-name=3:root \
 	"$disk" >/dev/null
 dd if="$work/root.ext4" of="$disk" bs=1M seek=$((root_start / mib)) conv=notrunc,sparse status=none
 
