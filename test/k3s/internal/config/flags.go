@@ -33,13 +33,13 @@ const (
 )
 
 type flag struct {
-	name     string
-	short    string
-	kind     kind
-	value    string // default, in the flag's own spelling
-	env      string
-	command  command
-	effect   effect
+	name    string
+	short   string
+	kind    kind
+	value   string // default, in the flag's own spelling
+	env     string
+	command command
+	effect  effect
 }
 
 // flags is every flag that `k3s server` and `k3s agent` document for v1.33

@@ -132,7 +132,7 @@ func (e *etcd) start(ctx context.Context, seed *join.Client) error {
 		"snapshot-count", "10000",
 		"log-level", "warn",
 	)
-	e.s.Children.Start(process.Child{Name: "etcd", Path: process.Self, Args: a.list(e.s.Config.EtcdArgs), Vital: true, Grace: 15 * time.Second})
+	e.s.Children.Start(process.Child{Name: "etcd", Path: process.Self, Args: a.list(e.s.Config.EtcdArgs), Vital: true, Grace: 15 * time.Second, Line: e.noticeRemoval})
 	if state == "existing" {
 		err := retry(ctx, "etcd to make this learner a voter", func() error {
 			_, err := seed.Member(ctx, join.MemberRequest{Name: name, Promote: true})
@@ -153,6 +153,17 @@ func (e *etcd) start(ctx context.Context, seed *join.Client) error {
 		_, err = c.Get(ctx, "health")
 		return err
 	})
+}
+
+// noticeRemoval marks the data when etcd says that the cluster has removed
+// this member, whoever asked for that.
+func (e *etcd) noticeRemoval(line string) {
+	if !strings.Contains(line, "the member has been permanently removed from the cluster") {
+		return
+	}
+	if err := os.WriteFile(filepath.Join(e.dir, tombstone), nil, 0o600); err != nil {
+		log.Printf("etcd: %v", err)
+	}
 }
 
 func (e *etcd) client() (*clientv3.Client, error) {

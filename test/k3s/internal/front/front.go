@@ -58,6 +58,11 @@ func Serve(ctx context.Context, c Config) (<-chan error, error) {
 	if err != nil {
 		return nil, err
 	}
+	upstream, err := url.Parse(c.Upstream)
+	if err != nil {
+		return nil, err
+	}
+	l = elsewhere{Listener: l, not: upstream.Hostname()}
 	srv := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 30 * time.Second,
@@ -84,6 +89,28 @@ func Serve(ctx context.Context, c Config) (<-chan error, error) {
 		srv.Close()
 	}()
 	return done, nil
+}
+
+// elsewhere closes connections to the API server's own address: while that
+// does not listen yet, the kernel gives them to the wildcard socket, and the
+// front would proxy to itself.
+type elsewhere struct {
+	net.Listener
+	not string
+}
+
+func (e elsewhere) Accept() (net.Conn, error) {
+	for {
+		c, err := e.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if a, ok := c.LocalAddr().(*net.TCPAddr); ok && a.IP.String() == e.not {
+			c.Close()
+			continue
+		}
+		return c, nil
+	}
 }
 
 func sharePort(_, _ string, raw syscall.RawConn) error {

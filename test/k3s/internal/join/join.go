@@ -188,4 +188,3 @@ func get(ctx context.Context, c *http.Client, url string) ([]byte, error) {
 	}
 	return b, err
 }
-
