@@ -1,7 +1,3 @@
 // Package install puts the operator into a cluster: its custom resource
 // definitions, its Helm chart and the manifests that it is to act on.
 package install
-
-import (
-	_ "helm.sh/helm/v3/pkg/action"
-)
