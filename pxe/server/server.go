@@ -6,34 +6,49 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"io"
+	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
+	"net/http"
 	"net/netip"
+	"syscall"
 	"time"
 
+	"golang.org/x/net/netutil"
+	"golang.org/x/sync/errgroup"
+
 	"github.com/rhizome-dev/rhizome/pxe"
+	"github.com/rhizome-dev/rhizome/pxe/bootfs"
 	"github.com/rhizome-dev/rhizome/pxe/dhcp"
+	"github.com/rhizome-dev/rhizome/pxe/loader"
+	"github.com/rhizome-dev/rhizome/pxe/tftp"
+	"github.com/rhizome-dev/rhizome/pxe/web"
 )
 
-// The default ports.
+// The default ports. 80 and 443 are left to the cluster's ingress.
 const (
 	DefaultHTTPPort  = 7480
 	DefaultHTTPSPort = 7443
 )
 
+const (
+	// maxConnections of each side of HTTP at once.
+	maxConnections = 1024
+	// grace is how long requests may go on when the server is told to end.
+	grace = 3 * time.Second
+)
+
 // Media opens a file of the media cache by the SHA-256 of its content, 64
 // lower-case hexadecimal digits. An unknown one is fs.ErrNotExist.
-type Media interface {
-	Open(sha256 string) (file io.ReadSeekCloser, size int64, err error)
-}
+type Media = web.Media
 
 // Config says what a Server serves and where.
 type Config struct {
 	Backend pxe.Backend
 	// Interface that DHCP is answered on, and no other.
 	Interface string
-	// Address of ours on it: put in every answer, and bound to by TFTP and HTTP.
+	// Address of ours on it, IPv4: put in every answer, and bound to by TFTP and HTTP.
 	Address netip.Addr
 	// DHCP is dhcp.Proxy, the zero value, or dhcp.Server.
 	DHCP dhcp.Mode
@@ -53,20 +68,173 @@ type Config struct {
 
 // Server boots machines from the network. It keeps no state: any number of
 // servers with the same backend give the same answers.
-type Server struct{ cfg Config }
+type Server struct {
+	dhcp          dhcp.Responder
+	tftp          tftp.Server
+	plain, secure *http.Server
+	certificate   tls.Certificate
+	address       netip.Addr
+	iface         string
+	ports         struct{ http, https uint16 }
 
-// New checks the config. It opens nothing.
-func New(cfg Config) (*Server, error) { return nil, errors.New("not yet") }
+	plainListener, secureListener net.Listener
+}
 
-// Listen binds all ports. A port that is in use is an error that names it.
-func (s *Server) Listen() error { return nil }
+// New checks the config. It opens no port.
+func New(cfg Config) (*Server, error) {
+	if cfg.HTTPPort == 0 {
+		cfg.HTTPPort = DefaultHTTPPort
+	}
+	if cfg.HTTPSPort == 0 {
+		cfg.HTTPSPort = DefaultHTTPSPort
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	switch {
+	case cfg.Backend == nil:
+		return nil, errors.New("the PXE server needs a backend")
+	case cfg.Interface == "":
+		return nil, errors.New("the PXE server needs the name of a network interface")
+	case !cfg.Address.Is4() || cfg.Address.IsUnspecified():
+		return nil, fmt.Errorf("the PXE server needs its IPv4 address on %s, not %q", cfg.Interface, cfg.Address)
+	case len(cfg.Certificate.Certificate) == 0:
+		return nil, errors.New("the PXE server needs a certificate: credentials are served over TLS only")
+	case cfg.BootFiles == nil:
+		return nil, errors.New("the PXE server needs boot files")
+	}
+	table := &bootfs.Table{
+		Files: cfg.BootFiles, Backend: cfg.Backend,
+		Server: netip.AddrPortFrom(cfg.Address, cfg.HTTPPort),
+	}
+	if err := table.Check(); err != nil {
+		return nil, err
+	}
+	handlers := &web.Handlers{Table: table, Backend: cfg.Backend, Media: cfg.Media, Logger: cfg.Logger, Now: cfg.Now}
+	s := &Server{
+		dhcp: dhcp.Responder{
+			Interface: cfg.Interface, Address: cfg.Address, Mode: cfg.DHCP, Backend: cfg.Backend,
+			BootFile: func(m pxe.Machine, d pxe.Decision) (string, error) {
+				return loader.BootFile(m, d, table.Server, table.Has)
+			},
+			Logger: cfg.Logger, Now: cfg.Now,
+		},
+		tftp:        tftp.Server{Table: table, Backend: cfg.Backend, Logger: cfg.Logger, Now: cfg.Now},
+		plain:       newHTTP(handlers.Plain(), cfg.Logger),
+		secure:      newHTTP(handlers.Secure(), cfg.Logger),
+		certificate: cfg.Certificate,
+		address:     cfg.Address,
+		iface:       cfg.Interface,
+	}
+	s.ports.http, s.ports.https = cfg.HTTPPort, cfg.HTTPSPort
+	// A body is small and a request short; only what we send may take long, and the
+	// handlers watch over that.
+	s.secure.ReadTimeout, s.secure.WriteTimeout = 30*time.Second, time.Minute
+	return s, nil
+}
+
+func newHTTP(h http.Handler, logger *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+}
+
+// Listen binds all ports, or none. A port that is in use is an error that names
+// it and says what to do.
+func (s *Server) Listen() (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	if err := s.dhcp.Listen(); err != nil {
+		return err
+	}
+	if s.tftp.Conn, err = dhcp.ListenUDP(context.Background(), s.iface, netip.AddrPortFrom(s.address, tftp.Port)); err != nil {
+		return err
+	}
+	if s.plainListener, err = s.listenTCP(s.ports.http, "HTTP"); err != nil {
+		return err
+	}
+	s.secureListener, err = s.listenTCP(s.ports.https, "HTTPS")
+	return err
+}
+
+func (s *Server) listenTCP(port uint16, protocol string) (net.Listener, error) {
+	address := netip.AddrPortFrom(s.address, port)
+	l, err := net.Listen("tcp4", address.String())
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("TCP port %d (%s) is in use on %s: stop the program that has it (ss -ltnp 'sport = :%d' shows it) or choose another port: %w",
+			port, protocol, s.address, port, err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, fmt.Errorf("the address %s is not on this machine: give %s that address or choose another: %w", s.address, s.iface, err)
+	case err != nil:
+		return nil, fmt.Errorf("cannot open TCP port %d (%s) on %s: %w", port, protocol, s.address, err)
+	}
+	return netutil.LimitListener(l, maxConnections), nil
+}
 
 // Serve answers until ctx ends, then closes everything that Listen opened and
-// returns nil.
-func (s *Server) Serve(ctx context.Context) error { return nil }
+// returns nil. Requests that are being answered get a few seconds to end.
+func (s *Server) Serve(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.dhcp.Serve(ctx) })
+	group.Go(func() error { return s.tftp.Serve(ctx) })
+	group.Go(func() error { return serveHTTP(ctx, s.plain, s.plainListener) })
+	group.Go(func() error {
+		return serveHTTP(ctx, s.secure, tls.NewListener(s.secureListener, &tls.Config{
+			Certificates: []tls.Certificate{s.certificate},
+			MinVersion:   tls.VersionTLS12,
+			NextProtos:   []string{"http/1.1"},
+		}))
+	})
+	return group.Wait()
+}
+
+func serveHTTP(ctx context.Context, server *http.Server, l net.Listener) error {
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(l) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("the HTTP server on %s ended: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	if server.Shutdown(rest) != nil {
+		return server.Close()
+	}
+	return nil
+}
+
+// close closes what a Listen that failed has opened.
+func (s *Server) close() error {
+	errs := []error{s.dhcp.Close()}
+	if s.tftp.Conn != nil {
+		errs = append(errs, s.tftp.Conn.Close())
+	}
+	for _, l := range []net.Listener{s.plainListener, s.secureListener} {
+		if l != nil {
+			errs = append(errs, l.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // BaseURL of the HTTP side, such as http://192.168.1.2:7480.
-func (s *Server) BaseURL() string { return "" }
+func (s *Server) BaseURL() string {
+	return loader.BaseURL(netip.AddrPortFrom(s.address, s.ports.http))
+}
 
 // SecureURL of the HTTPS side, such as https://192.168.1.2:7443.
-func (s *Server) SecureURL() string { return "" }
+func (s *Server) SecureURL() string {
+	return "https://" + netip.AddrPortFrom(s.address, s.ports.https).String()
+}

@@ -1,0 +1,209 @@
+// Package bootfs is the one table of the files that machines boot from. TFTP and
+// HTTP serve the same names from it, so that whatever a DHCP answer or a script
+// names is found by either.
+package bootfs
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/rhizome-dev/rhizome/pxe"
+	"github.com/rhizome-dev/rhizome/pxe/loader"
+)
+
+// Table finds boot files by name:
+//
+//	loader/<file>                           a boot loader, told our address
+//	installer/<arch>/{vmlinuz,initrd.img}   the installer
+//	boot/<mac>/{ipxe,grub}                  the decision for one machine
+//
+// It may be used from many goroutines at once.
+type Table struct {
+	// Files holds loader/ and installer/. Its files must implement io.ReaderAt, as
+	// those of os.DirFS, os.Root and embed do.
+	Files fs.FS
+	// Backend decides what boot/ says.
+	Backend pxe.Backend
+	// Server is the address and port of our HTTP side.
+	Server netip.AddrPort
+}
+
+// File is an open boot file.
+type File struct {
+	*io.SectionReader
+	Name        string    // as in the table, without a leading slash
+	ContentType string    // media type
+	ModTime     time.Time // zero: not known
+	ETag        string    // quoted; equal for equal content served by one address
+	Stage       pxe.Stage // what fetching this file means
+	MAC         pxe.MAC   // the machine that the file is for; empty: any
+	close       func() error
+}
+
+// Close releases the file.
+func (f *File) Close() error {
+	if f.close == nil {
+		return nil
+	}
+	return f.close()
+}
+
+// Clean makes the table's spelling of a name out of a client's: firmware doubles
+// slashes, turns them round, and puts them in front or leaves them out. The
+// result never leaves the table's root; it is empty if nothing remains.
+func Clean(name string) string {
+	name = strings.ReplaceAll(name, `\`, "/")
+	return strings.TrimPrefix(path.Clean("/"+name), "/")
+}
+
+// Open opens the file with a client's spelling of its name. A loader is found
+// without its directory too, where firmware and shim look for it. A name that is
+// not in the table, and the script of a machine that is not declared, is
+// fs.ErrNotExist.
+func (t *Table) Open(name string) (*File, error) {
+	name = Clean(name)
+	first, rest, nested := strings.Cut(name, "/")
+	switch {
+	case name == "":
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	case !nested:
+		return t.openLoader("loader/" + name)
+	case first == "loader":
+		return t.openLoader(name)
+	case first == "installer":
+		return t.openInstaller(name)
+	case first == "boot":
+		return t.openScript(name, rest)
+	}
+	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+}
+
+// Has says whether a loader is there to be served.
+func (t *Table) Has(file string) bool {
+	info, err := fs.Stat(t.Files, "loader/"+file)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// Check opens every loader that our address is written into, so that a bad image
+// is found at start and not by a machine.
+func (t *Table) Check() error {
+	found := false
+	for _, name := range []string{loader.IPXEBIOS, loader.IPXEAMD64, loader.IPXEARM64, loader.GRUBAMD64, loader.GRUBARM64} {
+		if !t.Has(name) {
+			continue
+		}
+		found = true
+		f, err := t.openLoader("loader/" + name)
+		if err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return fmt.Errorf("cannot read the boot file loader/%s: %w", name, err)
+		}
+	}
+	if !found {
+		return fmt.Errorf("the boot files hold no boot loader, such as loader/%s: make them with pxe/loader/build.sh", loader.IPXEAMD64)
+	}
+	return nil
+}
+
+func (t *Table) openLoader(name string) (*File, error) {
+	f, err := t.openFile(name)
+	if err != nil {
+		return nil, err
+	}
+	f.Stage = pxe.StageLoader
+	if base := path.Base(name); base != loader.GRUBAMD64 && base != loader.GRUBARM64 {
+		return f, nil
+	}
+	image, err := loader.Patch(f.SectionReader, f.Size(), t.Server)
+	if err != nil {
+		return nil, fmt.Errorf("cannot serve the boot file %s: %w", name, closeAfter(err, f))
+	}
+	f.SectionReader = io.NewSectionReader(image, 0, f.Size())
+	f.ETag = strings.TrimSuffix(f.ETag, `"`) + "-" + t.Server.String() + `"`
+	return f, nil
+}
+
+func (t *Table) openInstaller(name string) (*File, error) {
+	f, err := t.openFile(name)
+	if err != nil {
+		return nil, err
+	}
+	f.Stage = pxe.StageInitrd
+	if path.Base(name) == "vmlinuz" {
+		f.Stage = pxe.StageKernel
+	}
+	return f, nil
+}
+
+// openScript writes the decision. rest is <mac>/<kind>.
+func (t *Table) openScript(name, rest string) (*File, error) {
+	missing := &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	spelling, kind, _ := strings.Cut(rest, "/")
+	mac, err := pxe.ParseMAC(spelling)
+	if err != nil {
+		return nil, missing
+	}
+	write := loader.IPXE
+	switch kind {
+	case loader.IPXEScript:
+	case loader.GRUBConfig:
+		write = loader.GRUB
+	default:
+		return nil, missing
+	}
+	decision := t.Backend.Decide(pxe.Machine{MAC: mac, IPXE: kind == loader.IPXEScript})
+	if decision.Action == pxe.Ignore {
+		return nil, missing
+	}
+	text, err := write(mac, decision, t.Server)
+	if err != nil {
+		return nil, fmt.Errorf("cannot serve %s: %w", name, err)
+	}
+	sum := sha256.Sum256(text)
+	return &File{
+		SectionReader: io.NewSectionReader(bytes.NewReader(text), 0, int64(len(text))),
+		Name:          name, ContentType: "text/plain; charset=utf-8",
+		ETag:  `"` + hex.EncodeToString(sum[:16]) + `"`,
+		Stage: pxe.StageConfig, MAC: mac,
+	}, nil
+}
+
+func (t *Table) openFile(name string) (*File, error) {
+	file, err := t.Files.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the boot file %s: %w", name, closeAfter(err, file))
+	}
+	if !info.Mode().IsRegular() {
+		return nil, closeAfter(&fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}, file)
+	}
+	at, ok := file.(io.ReaderAt)
+	if !ok {
+		return nil, closeAfter(fmt.Errorf("cannot serve the boot file %s: it cannot be read at any offset", name), file)
+	}
+	return &File{
+		SectionReader: io.NewSectionReader(at, 0, info.Size()),
+		Name:          name, ContentType: "application/octet-stream", ModTime: info.ModTime(),
+		ETag:  fmt.Sprintf(`"%x-%x"`, info.Size(), info.ModTime().UnixNano()),
+		close: file.Close,
+	}, nil
+}
+
+// closeAfter closes what an error leaves useless; the error that says why wins.
+func closeAfter(err error, c io.Closer) error {
+	_ = c.Close()
+	return err
+}
