@@ -33,7 +33,7 @@ type ClusterList struct {
 
 // ClusterSpec is what a person wants of the cluster.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.controlPlane) || !has(self.controlPlane.virtualIP) || !isIP(self.controlPlane.virtualIP) || !isCIDR(self.network.cidr) || (cidr(self.network.cidr).containsIP(self.controlPlane.virtualIP) && ip(self.controlPlane.virtualIP) != cidr(self.network.cidr).ip())",message="must be a machine's address within network.cidr: the virtual IP is answered on the machines' own network",fieldPath=".controlPlane.virtualIP"
+// +kubebuilder:validation:XValidation:rule="!has(self.controlPlane) || !has(self.controlPlane.virtualIP) || !isIP(self.controlPlane.virtualIP) || !isCIDR(self.network.cidr) || (cidr(self.network.cidr).containsIP(self.controlPlane.virtualIP) && !self.network.cidr.startsWith(self.controlPlane.virtualIP + '/'))",message="must be a machine's address within network.cidr: the virtual IP is answered on the machines' own network",fieldPath=".controlPlane.virtualIP"
 // +kubebuilder:validation:XValidation:rule="!has(self.controlPlane) || !has(self.controlPlane.virtualIP) || self.controlPlane.virtualIP != self.network.gateway",message="must not be network.gateway: give the control plane an address of its own",fieldPath=".controlPlane.virtualIP"
 // +kubebuilder:validation:XValidation:rule="!has(self.loadBalancerPool) || !isCIDR(self.loadBalancerPool) || !isCIDR(self.network.cidr) || (cidr(self.network.cidr).containsCIDR(self.loadBalancerPool) && cidr(self.loadBalancerPool).prefixLength() > cidr(self.network.cidr).prefixLength())",message="must be a part of network.cidr, and not all of it: the rest is the machines'",fieldPath=".loadBalancerPool"
 // +kubebuilder:validation:XValidation:rule="!has(self.loadBalancerPool) || !isCIDR(self.loadBalancerPool) || !isIP(self.network.gateway) || !cidr(self.loadBalancerPool).containsIP(self.network.gateway)",message="must not contain network.gateway: choose a range that no machine or router uses",fieldPath=".loadBalancerPool"
@@ -63,7 +63,7 @@ type ClusterSpec struct {
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
-	// +kubebuilder:validation:items:MaxLength=8192
+	// +kubebuilder:validation:items:MaxLength=4096
 	// +kubebuilder:validation:items:XValidation:rule="self.matches('^(ssh|ecdsa|sk)-[a-z0-9@.-]+ AAAA[A-Za-z0-9+/]+={0,2}( [^\\\\n\\\\r]*)?$')",message="must be a public key on one line, such as 'ssh-ed25519 AAAA... you@home': the content of a .pub file"
 	SSHKeys []string `json:"sshKeys,omitempty"`
 	// PXE is the policy of network boot.
@@ -78,7 +78,7 @@ type ClusterSpec struct {
 
 // NetworkSpec is the network that the machines stand in. IPv4 only.
 //
-// +kubebuilder:validation:XValidation:rule="!isCIDR(self.cidr) || !isIP(self.gateway) || (cidr(self.cidr).containsIP(self.gateway) && ip(self.gateway) != cidr(self.cidr).ip())",message="must be a machine's address within network.cidr: the router's on the machines' own network",fieldPath=".gateway"
+// +kubebuilder:validation:XValidation:rule="!isCIDR(self.cidr) || !isIP(self.gateway) || (cidr(self.cidr).containsIP(self.gateway) && !self.cidr.startsWith(self.gateway + '/'))",message="must be a machine's address within network.cidr: the router's on the machines' own network",fieldPath=".gateway"
 // +kubebuilder:validation:XValidation:rule="!isCIDR(self.cidr) || cidr(self.cidr).prefixLength() <= 29",message="must be /29 or larger, to have room for machines",fieldPath=".cidr"
 type NetworkSpec struct {
 	// CIDR is the network, with no host bits set.

@@ -47,8 +47,7 @@ type GitOpsSpec struct {
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:default={{name: "bootstrap", path: "bootstrap/*"}, {name: "system", path: "system/*"}, {name: "platform", path: "platform/*", dependsOn: {"system"}}, {name: "apps", path: "apps/*", dependsOn: {"system","platform"}}}
-	// +kubebuilder:validation:XValidation:rule="self.all(l, !has(l.dependsOn) || l.dependsOn.all(d, self.exists(o, o.name == d)))",message="must name in dependsOn only layers of this list"
-	// +kubebuilder:validation:XValidation:rule="self.all(l, !has(l.dependsOn) || l.dependsOn.all(d, !self.exists(o, o.name == d) || self.map(o, o.name).indexOf(d) < self.map(o, o.name).indexOf(l.name)))",message="must stand in order: a layer may only depend on layers before it, so that none waits for itself"
+	// +kubebuilder:validation:XValidation:rule="[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15].all(i, i >= self.size() || !has(self[i].dependsOn) || self[i].dependsOn.all(d, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15].exists(j, j < i && self[j].name == d)))",message="must name in dependsOn only layers that stand before it in the list, so that none waits for itself"
 	Layers []Layer `json:"layers,omitempty"`
 }
 
@@ -112,8 +111,6 @@ type HomeSource struct {
 
 // Layer is a set of directories that is applied once those it depends on are
 // ready.
-//
-// +kubebuilder:validation:XValidation:rule="!has(self.dependsOn) || !(self.name in self.dependsOn)",message="must not name the layer itself",fieldPath=".dependsOn"
 type Layer struct {
 	// Name of the layer.
 	// +kubebuilder:validation:MaxLength=40

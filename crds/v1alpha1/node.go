@@ -81,9 +81,8 @@ type NodeSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxProperties=64
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",message="must have label keys such as example.org/rack or rack"
-	// +kubebuilder:validation:XValidation:rule="self.all(k, self[k].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$'))",message="must have label values of at most 63 letters, digits, dashes, underscores and dots, that begin and end with a letter or digit"
 	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.matches('^([^/]*[.])?(kubernetes|k8s)[.]io/') || k.matches('^([^/]*[.])?(kubelet|node)[.]kubernetes[.]io/') || k in ['topology.kubernetes.io/region', 'topology.kubernetes.io/zone'])",message="must not use the domains kubernetes.io and k8s.io, but for node.kubernetes.io/, kubelet.kubernetes.io/, topology.kubernetes.io/region and topology.kubernetes.io/zone: a kubelet that is given others does not start"
-	Labels map[string]string `json:"labels,omitempty"`
+	Labels map[string]LabelValue `json:"labels,omitempty"`
 	// Taints of the core Node.
 	// +optional
 	// +listType=atomic
@@ -94,6 +93,12 @@ type NodeSpec struct {
 	// +optional
 	Boot *BootSpec `json:"boot,omitempty"`
 }
+
+// LabelValue is the value of a label.
+//
+// +kubebuilder:validation:MaxLength=63
+// +kubebuilder:validation:XValidation:rule="self.matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$')",message="must be letters, digits, dashes, underscores and dots, and begin and end with a letter or digit"
+type LabelValue string
 
 // DiskHint selects exactly one disk of a machine. Every field that is set must
 // match; a hint that matches no disk, or more than one, installs nothing.

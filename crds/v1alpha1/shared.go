@@ -22,7 +22,7 @@ type SHA256 string
 // credentials: whoever may read the resource may read them too.
 //
 // +kubebuilder:validation:MaxLength=2048
-// +kubebuilder:validation:XValidation:rule=`self.matches(r"^(https?://[A-Za-z0-9.:@_-]+/|file:///)([A-Za-z0-9._~:/?#!$&()*+,;=%@\[\]-]*)$") && isURL(self)`,message="must be an absolute http, https or file URL, such as https://example.org/debian.raw.xz or file:///srv/debian.raw.xz"
+// +kubebuilder:validation:XValidation:rule=`self.matches(r"^(https?://[A-Za-z0-9.:@_\[\]-]+/|file:///)([A-Za-z0-9._~:/?#!$&()*+,;=%@\[\]-]*)$") && isURL(self)`,message="must be an absolute http, https or file URL, such as https://example.org/debian.raw.xz or file:///srv/debian.raw.xz"
 // +kubebuilder:validation:XValidation:rule=`!self.matches("^[a-z]+://[^/]*@")`,message="must not hold a user name or password: whoever may read this resource may read them"
 // +kubebuilder:validation:XValidation:rule=`self.matches("^[a-z]+://[^?#]*/[^/?#]+([?#]|$)") || !self.matches("^(https?|file)://")`,message="must name a file, not a directory: the path must not end with a slash"
 type URL string
