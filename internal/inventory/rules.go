@@ -1,0 +1,381 @@
+package inventory
+
+import (
+	"fmt"
+	"net/netip"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
+)
+
+// rule is a documented rule and how it is judged.
+type rule struct {
+	Rule
+	check func(*checker)
+}
+
+// rules in the order of their documentation. Each has its own test case.
+var rules = []rule{
+	{Rule{"NoCluster", Error, "a Cluster is declared", "without it nothing is known of the network and the release"}, noCluster},
+	{Rule{"SecondCluster", Error, "only one Cluster is declared", "a second one would be ignored"}, secondCluster},
+	{Rule{"SecondGitOps", Error, "at most one GitOps is declared", "a second one would be ignored"}, secondGitOps},
+	{Rule{"DuplicateName", Error, "no two objects of a kind have the same name", "one of them would overwrite the other"}, duplicateName},
+
+	{Rule{"GatewayOutside", Error, "network.gateway is a machine's address within network.cidr", "machines could not reach their default route"}, gatewayOutside},
+	{Rule{"NetworkOverlap", Error, "network.cidr, kubernetes.podCIDR and kubernetes.serviceCIDR do not overlap", "packets to a machine would be taken for packets to a pod or a service"}, networkOverlap},
+	{Rule{"NameserverIsNode", Warning, "no nameserver is a declared node, the virtual IP or in the load balancer pool", "names must resolve before the cluster runs"}, nameserverIsNode},
+
+	{Rule{"NoPool", Error, "the load balancer pool is set if network.cidr is a /27 or smaller", "the default, the last /27, would be the whole network"}, noPool},
+	{Rule{"PoolOutside", Error, "the load balancer pool is a part of network.cidr, and not all of it", "its addresses are answered on the machines' network, and machines need some too"}, poolOutside},
+	{Rule{"GatewayInPool", Error, "network.gateway is not in the load balancer pool", "a Service could be given the router's address"}, gatewayInPool},
+
+	{Rule{"VirtualIPOutside", Error, "the virtual IP is a machine's address within network.cidr", "it is answered on the machines' network"}, virtualIPOutside},
+	{Rule{"VirtualIPTaken", Error, "the virtual IP is neither the gateway's nor a node's address", "two machines would answer to one address"}, virtualIPTaken},
+	{Rule{"VirtualIPInPool", Error, "the virtual IP is not in the load balancer pool", "a Service could be given the control plane's address"}, virtualIPInPool},
+
+	{Rule{"NoControlPlane", Error, "a Node with the role ControlPlane is declared", "a cluster is founded on one"}, noControlPlane},
+	{Rule{"EvenControlPlane", Warning, "the number of control-plane nodes is odd", "an even number survives no more failures than one less, and fails more often"}, evenControlPlane},
+	{Rule{"DuplicateMAC", Error, "no two Nodes have the same MAC address", "one machine cannot be two"}, duplicateMAC},
+	{Rule{"DuplicateAddress", Error, "no two Nodes have the same address", "two machines would answer to one address"}, duplicateAddress},
+	{Rule{"AddressOutside", Error, "a Node's address is a machine's address within network.cidr: neither outside, nor the network's own, nor its broadcast address", "the machine could not be reached"}, addressOutside},
+	{Rule{"AddressIsGateway", Error, "a Node's address is not the gateway's", "the machine would take the network's router away from all others"}, addressIsGateway},
+	{Rule{"AddressInPool", Error, "a Node's address is not in the load balancer pool", "a Service could be given the machine's address"}, addressInPool},
+
+	{Rule{"UnknownOperatingSystem", Error, "the OperatingSystem that the Cluster or a Node names is declared", "there would be nothing to install"}, unknownOperatingSystem},
+	{Rule{"NoMedium", Error, "the OperatingSystem of a Node has a medium for the Node's architecture", "there would be nothing to install"}, noMedium},
+	{Rule{"FormatUnsupported", Error, "the OperatingSystem of a Node has a format that this release can install: Image", "the others stand in the API for later releases"}, formatUnsupported},
+	{Rule{"NotARawImage", Error, "the medium of an OperatingSystem of the format Image is a raw disk image, compressed or not", "it is streamed to the disk as it is; a qcow2 file or an archive would not boot"}, notARawImage},
+	{Rule{"FilesIncomplete", Warning, "kubernetes.files, if it is set, lists the architecture of every Node", "the others would take the release from the k3s project, not from where the listed ones come"}, filesIncomplete},
+}
+
+func noCluster(c *checker) {
+	if len(c.inv.Clusters) == 0 {
+		c.find("", 0, "", fmt.Sprintf("declare one: apiVersion %s, kind Cluster", v1alpha1.GroupVersion), "no Cluster is declared")
+	}
+}
+
+func secondCluster(c *checker) {
+	for i := 1; i < len(c.inv.Clusters); i++ {
+		c.find(kindCluster, i, "", "remove one of the two", "a Cluster is declared already: %s", c.where(kindCluster, 0, ""))
+	}
+}
+
+func secondGitOps(c *checker) {
+	for i := 1; i < len(c.inv.GitOps); i++ {
+		c.find(kindGitOps, i, "", "remove one of the two", "a GitOps is declared already: %s", c.where(kindGitOps, 0, ""))
+	}
+}
+
+func duplicateName(c *checker) {
+	of := func(kind string, n int, name func(i int) string) {
+		duplicates(n, name, func(i, first int) {
+			c.find(kind, i, "metadata.name", "rename or remove one of the two", "the name is taken already: %s", c.where(kind, first, "metadata.name"))
+		})
+	}
+	of(kindNode, len(c.inv.Nodes), func(i int) string { return c.inv.Nodes[i].Name })
+	of(kindOperatingSystem, len(c.inv.OperatingSystems), func(i int) string { return c.inv.OperatingSystems[i].Name })
+}
+
+func gatewayOutside(c *checker) {
+	if gateway, ok := c.gateway(); ok && c.hasCIDR {
+		if why := unusable(c.cidr, gateway); why != "" {
+			c.inCluster("spec.network.gateway", "write the router's address on the machines' network", "%s %s", gateway, why)
+		}
+	}
+}
+
+func networkOverlap(c *checker) {
+	if c.cluster == nil {
+		return
+	}
+	type named struct {
+		field string
+		net   netip.Prefix
+	}
+	var all []named
+	for _, n := range []struct {
+		field string
+		cidr  v1alpha1.CIDR
+	}{
+		{"spec.network.cidr", c.cluster.Spec.Network.CIDR},
+		{"spec.kubernetes.podCIDR", c.cluster.Spec.Kubernetes.PodCIDR},
+		{"spec.kubernetes.serviceCIDR", c.cluster.Spec.Kubernetes.ServiceCIDR},
+	} {
+		if p, ok := network(n.cidr); ok {
+			all = append(all, named{n.field, p})
+		}
+	}
+	for i, a := range all {
+		for _, b := range all[i+1:] {
+			if a.net.Overlaps(b.net) {
+				c.inCluster(b.field, "choose a private network that nothing else uses, such as 10.44.0.0/16", "%s overlaps %s %s", b.net, a.field, a.net)
+			}
+		}
+	}
+}
+
+func nameserverIsNode(c *checker) {
+	if c.cluster == nil {
+		return
+	}
+	for i, s := range c.cluster.Spec.Network.Nameservers {
+		a, ok := address(s)
+		if !ok {
+			continue
+		}
+		field := fmt.Sprintf("spec.network.nameservers[%d]", i)
+		const fix = "name a server that runs without the cluster, such as the router"
+		c.eachNode(func(j int, n *v1alpha1.Node, b netip.Addr) {
+			if a == b {
+				c.inCluster(field, fix, "%s is the address of %s", a, c.where(kindNode, j, "spec.address"))
+			}
+		})
+		if vip, ok := c.virtualIP(); ok && a == vip {
+			c.inCluster(field, fix, "%s is the virtual IP of the control plane", a)
+		}
+		if c.pool.IsValid() && c.pool.Contains(a) {
+			c.inCluster(field, fix, "%s lies in %s", a, c.poolName())
+		}
+	}
+}
+
+func noPool(c *checker) {
+	if c.hasCIDR && c.cluster.Spec.LoadBalancerPool == nil && !c.pool.IsValid() {
+		c.inCluster("spec.network.cidr", "set spec.loadBalancerPool to a part of the network that no machine uses, such as its last /29",
+			"%s leaves no room for the default load balancer pool, the last /%d", c.cidr, poolBits)
+	}
+}
+
+func poolOutside(c *checker) {
+	if !c.hasCIDR || c.cluster.Spec.LoadBalancerPool == nil || !c.pool.IsValid() {
+		return
+	}
+	switch {
+	case !c.cidr.Overlaps(c.pool):
+		c.inCluster("spec.loadBalancerPool", "choose a part of it", "%s lies outside of network.cidr %s", c.pool, c.cidr)
+	case c.pool.Bits() < c.cidr.Bits():
+		c.inCluster("spec.loadBalancerPool", "choose a part of it", "%s is larger than network.cidr %s", c.pool, c.cidr)
+	case c.pool == c.cidr:
+		c.inCluster("spec.loadBalancerPool", "choose a part of it", "%s is all of network.cidr", c.pool)
+	}
+}
+
+func gatewayInPool(c *checker) {
+	if gateway, ok := c.gateway(); ok && c.pool.IsValid() && c.pool.Contains(gateway) {
+		c.inCluster("spec.network.gateway", "set spec.loadBalancerPool to a range that no machine and no router uses", "%s lies in %s", gateway, c.poolName())
+	}
+}
+
+func virtualIPOutside(c *checker) {
+	if vip, ok := c.virtualIP(); ok && c.hasCIDR {
+		if why := unusable(c.cidr, vip); why != "" {
+			c.inCluster("spec.controlPlane.virtualIP", "choose a free address of the network", "%s %s", vip, why)
+		}
+	}
+}
+
+func virtualIPTaken(c *checker) {
+	vip, ok := c.virtualIP()
+	if !ok {
+		return
+	}
+	const fix = "choose an address that nothing else has"
+	if gateway, ok := c.gateway(); ok && vip == gateway {
+		c.inCluster("spec.controlPlane.virtualIP", fix, "%s is network.gateway", vip)
+	}
+	c.eachNode(func(i int, _ *v1alpha1.Node, a netip.Addr) {
+		if a == vip {
+			c.inCluster("spec.controlPlane.virtualIP", fix, "%s is the address of %s", vip, c.where(kindNode, i, "spec.address"))
+		}
+	})
+}
+
+func virtualIPInPool(c *checker) {
+	if vip, ok := c.virtualIP(); ok && c.pool.IsValid() && c.pool.Contains(vip) {
+		c.inCluster("spec.controlPlane.virtualIP", "choose an address outside of the pool, or set spec.loadBalancerPool to another range", "%s lies in %s", vip, c.poolName())
+	}
+}
+
+func noControlPlane(c *checker) {
+	if !slices.ContainsFunc(c.inv.Nodes, func(n v1alpha1.Node) bool { return isControlPlane(&n) }) {
+		c.find("", 0, "", "give the role ControlPlane to one Node, or to three", "no Node with the role %s is declared", v1alpha1.ControlPlane)
+	}
+}
+
+func evenControlPlane(c *checker) {
+	names := nodeNames(c.inv.Nodes, isControlPlane)
+	if n := len(names); n > 0 && n%2 == 0 {
+		c.find("", 0, "", "make them an odd number: declare one more, or make one a Worker",
+			"%d control-plane nodes are declared (%s): an even number survives the loss of no more of them than %d would", n, list(names), n-1)
+	}
+}
+
+func duplicateMAC(c *checker) {
+	duplicates(len(c.inv.Nodes), func(i int) string { return string(c.inv.Nodes[i].Spec.MAC) }, func(i, first int) {
+		if strings.HasPrefix(string(c.inv.Nodes[i].Spec.MAC), "FILL-IN") {
+			return
+		}
+		c.inNode(i, "spec.mac", "correct one of the two", "%s is the MAC of %s too", c.inv.Nodes[i].Spec.MAC, c.where(kindNode, first, "spec.mac"))
+	})
+}
+
+func duplicateAddress(c *checker) {
+	key := func(i int) string {
+		if a, ok := address(c.inv.Nodes[i].Spec.Address); ok {
+			return a.String()
+		}
+		return ""
+	}
+	duplicates(len(c.inv.Nodes), key, func(i, first int) {
+		c.inNode(i, "spec.address", "give one of the two another address", "%s is the address of %s too", key(i), c.where(kindNode, first, "spec.address"))
+	})
+}
+
+func addressOutside(c *checker) {
+	if !c.hasCIDR {
+		return
+	}
+	c.eachNode(func(i int, _ *v1alpha1.Node, a netip.Addr) {
+		if why := unusable(c.cidr, a); why != "" {
+			c.inNode(i, "spec.address", "choose a free address of the network", "%s %s", a, why)
+		}
+	})
+}
+
+func addressIsGateway(c *checker) {
+	gateway, ok := c.gateway()
+	if !ok {
+		return
+	}
+	c.eachNode(func(i int, _ *v1alpha1.Node, a netip.Addr) {
+		if a == gateway {
+			c.inNode(i, "spec.address", "choose an address that nothing else has", "%s is network.gateway of %s", a, c.where(kindCluster, 0, "spec.network.gateway"))
+		}
+	})
+}
+
+func addressInPool(c *checker) {
+	if !c.pool.IsValid() {
+		return
+	}
+	c.eachNode(func(i int, _ *v1alpha1.Node, a netip.Addr) {
+		if c.pool.Contains(a) {
+			c.inNode(i, "spec.address", "choose an address outside of the pool, or set the Cluster's spec.loadBalancerPool to another range", "%s lies in %s", a, c.poolName())
+		}
+	})
+}
+
+func unknownOperatingSystem(c *checker) {
+	known := make([]string, 0, len(c.inv.OperatingSystems))
+	for i := range c.inv.OperatingSystems {
+		known = append(known, c.inv.OperatingSystems[i].Name)
+	}
+	slices.Sort(known)
+	fix := "declare it: kind OperatingSystem"
+	if len(known) > 0 {
+		fix = "declare it, or name one that is declared: " + list(known)
+	}
+	if c.cluster != nil {
+		if name := c.cluster.Spec.OperatingSystem; name != "" && !slices.Contains(known, name) {
+			c.inCluster("spec.operatingSystem", fix, "no OperatingSystem %q is declared", name)
+		}
+	}
+	for i := range c.inv.Nodes {
+		if name := c.inv.Nodes[i].Spec.OperatingSystem; name != "" && !slices.Contains(known, name) {
+			c.inNode(i, "spec.operatingSystem", fix, "no OperatingSystem %q is declared", name)
+		}
+	}
+}
+
+// systems calls do with every operating system that is declared and that a node
+// is installed with, and the first such node.
+func (c *checker) systems(do func(i int, node *v1alpha1.Node)) {
+	for i := range c.inv.OperatingSystems {
+		for j := range c.inv.Nodes {
+			if s, err := c.inv.OperatingSystemOf(&c.inv.Nodes[j]); err == nil && s == &c.inv.OperatingSystems[i] {
+				do(i, &c.inv.Nodes[j])
+				break
+			}
+		}
+	}
+}
+
+func noMedium(c *checker) {
+	for i := range c.inv.Nodes {
+		n := &c.inv.Nodes[i]
+		system, err := c.inv.OperatingSystemOf(n)
+		if err != nil {
+			continue
+		}
+		if _, _, err := c.inv.MediumOf(n); err != nil {
+			c.inNode(i, "spec.architecture", fmt.Sprintf("add a medium for %s to spec.media of OperatingSystem/%s, or name another operating system", architecture(n), system.Name),
+				"OperatingSystem/%s has no medium for %s", system.Name, architecture(n))
+		}
+	}
+}
+
+// supported are the formats that this release can install.
+var supported = []v1alpha1.Format{v1alpha1.FormatImage}
+
+func formatUnsupported(c *checker) {
+	c.systems(func(i int, n *v1alpha1.Node) {
+		if f := c.inv.OperatingSystems[i].Spec.Format; f != "" && !slices.Contains(supported, f) {
+			c.find(kindOperatingSystem, i, "spec.format", "use a cloud image and the format Image", "this release cannot install the format %s, which Node/%s needs", f, n.Name)
+		}
+	})
+}
+
+// notRaw are the endings of what is no raw disk image, under a compression or
+// not.
+var notRaw = []string{".qcow2", ".qcow", ".vmdk", ".vhd", ".vhdx", ".vdi", ".iso", ".tar", ".tgz", ".txz", ".zip", ".ova"}
+
+func notARawImage(c *checker) {
+	for i := range c.inv.OperatingSystems {
+		if c.inv.OperatingSystems[i].Spec.Format != v1alpha1.FormatImage {
+			continue
+		}
+		for j, m := range c.inv.OperatingSystems[i].Spec.Media {
+			name := path.Base(strings.ToLower(string(m.URL)))
+			for _, compressed := range []string{".gz", ".xz", ".zst"} {
+				name = strings.TrimSuffix(name, compressed)
+			}
+			if slices.Contains(notRaw, path.Ext(name)) {
+				c.find(kindOperatingSystem, i, fmt.Sprintf("spec.media[%d].url", j), "name the distribution's raw image (.raw, or .raw.gz, .raw.xz, .raw.zst), or convert it with qemu-img convert -O raw",
+					"%s is not a raw disk image", path.Base(string(m.URL)))
+			}
+		}
+	}
+}
+
+func filesIncomplete(c *checker) {
+	if c.cluster == nil || len(c.cluster.Spec.Kubernetes.Files) == 0 {
+		return
+	}
+	seen := map[v1alpha1.Architecture]bool{}
+	for i := range c.inv.Nodes {
+		arch := architecture(&c.inv.Nodes[i])
+		if _, ok := KubernetesFilesFor(c.cluster, arch); ok || seen[arch] {
+			continue
+		}
+		seen[arch] = true
+		c.inCluster("spec.kubernetes.files", fmt.Sprintf("add an entry for %s, or leave the list empty to take every architecture from there", arch),
+			"has no entry for %s, which Node/%s needs: its files would be taken from the k3s project's release", arch, c.inv.Nodes[i].Name)
+	}
+}
+
+// unusable says why an address cannot be a machine's on a network; empty: it can.
+func unusable(cidr netip.Prefix, a netip.Addr) string {
+	switch {
+	case !cidr.Contains(a):
+		return fmt.Sprintf("lies outside of network.cidr %s", cidr)
+	case cidr.Bits() >= 31: // RFC 3021: such a network has no such addresses
+		return ""
+	case a == cidr.Addr():
+		return fmt.Sprintf("is the address of the network %s itself", cidr)
+	case a == last(cidr):
+		return fmt.Sprintf("is the broadcast address of network.cidr %s", cidr)
+	}
+	return ""
+}
