@@ -187,7 +187,7 @@ func (a *Agent) retry(ctx context.Context, what string, do func() error) error {
 		}
 		if time.Since(logged) > 30*time.Second && !apierrors.IsNotFound(err) {
 			logged = time.Now()
-			log.Printf("waiting for: %s: %v", what, err)
+			log.Printf("waiting for: %s: %.200v", what, err)
 		}
 		select {
 		case <-ctx.Done():

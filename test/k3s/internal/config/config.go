@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -380,8 +382,9 @@ func (s settings) add(file string, b []byte) error {
 	if err := yaml.UnmarshalStrict(b, &m); err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	for key, value := range m {
-		values, err := scalars(value)
+	// Sorted, so that a key stands before the same key with a plus.
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		values, err := scalars(m[key])
 		if err != nil {
 			return fmt.Errorf("%s: key %q: %w", file, key, err)
 		}

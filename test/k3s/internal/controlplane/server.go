@@ -328,7 +328,7 @@ func retry(ctx context.Context, what string, do func() error) error {
 		}
 		if time.Since(logged) > 30*time.Second {
 			logged = time.Now()
-			log.Printf("waiting for: %s: %v", what, err)
+			log.Printf("waiting for: %s: %.200v", what, err)
 		}
 		select {
 		case <-ctx.Done():
