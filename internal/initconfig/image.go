@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -40,6 +41,11 @@ var hostName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 func (Image) Render(c NodeConfig) (map[string][]byte, error) {
 	if err := c.check(); err != nil {
 		return nil, err
+	}
+	if c.Network.WakeOnLAN {
+		file, unit := wakeOnLAN(c.Network.MAC)
+		c.Files = append(slices.Clone(c.Files), file)
+		c.Units = append(slices.Clone(c.Units), unit)
 	}
 	user, err := c.userData()
 	if err != nil {
@@ -135,12 +141,12 @@ func (c NodeConfig) userData() ([]byte, error) {
 	for _, f := range c.Files {
 		config.WriteFiles = append(config.WriteFiles, newCloudFile(f))
 	}
-	var enable, start [][]string
+	var start [][]string
 	for _, u := range c.Units {
 		config.WriteFiles = append(config.WriteFiles,
 			newCloudFile(File{Path: "/etc/systemd/system/" + u.Name, Content: []byte(u.Content)}))
 		if u.Enable || u.Start {
-			enable = append(enable, []string{"systemctl", "enable", u.Name})
+			config.WriteFiles = append(config.WriteFiles, enabled(u.Name))
 		}
 		if u.Start {
 			// cloud-init runs commands in a unit that much of the boot waits for: a
@@ -151,10 +157,20 @@ func (c NodeConfig) userData() ([]byte, error) {
 	if len(c.Units) > 0 {
 		config.RunCmd = append(config.RunCmd, []string{"systemctl", "daemon-reload"})
 	}
-	config.RunCmd = append(config.RunCmd, enable...)
 	config.RunCmd = append(config.RunCmd, c.Commands...)
 	config.RunCmd = append(config.RunCmd, start...)
 	return document("#cloud-config\n", config)
+}
+
+// enabled makes every boot start a unit. A file and not systemctl enable, because
+// cloud-init runs commands once, whether or not they came to their end: a machine
+// whose power went at that moment would never start the unit. Files are written
+// early in the boot.
+func enabled(unit string) cloudFile {
+	return newCloudFile(File{
+		Path:    "/etc/systemd/system/multi-user.target.d/" + unit + ".conf",
+		Content: []byte("[Unit]\nWants=" + unit + "\n"),
+	})
 }
 
 func newCloudFile(f File) cloudFile {

@@ -11,7 +11,7 @@ type NodeConfig struct {
 	// configuration runs again after a reinstallation and never otherwise. It is
 	// not a secret and holds none.
 	InstanceID string
-	Network  Network
+	Network    Network
 	// SSHKeys in authorized_keys form. None: nobody may log in.
 	SSHKeys []string
 	// Files are written before Commands run, parents made as needed.
@@ -44,6 +44,6 @@ type File struct {
 type Unit struct {
 	Name    string // with its suffix: k3s.service
 	Content string
-	Enable  bool
-	Start   bool // at the end of the first boot; implies Enable
+	Enable  bool // started at every boot
+	Start   bool // at the end of the first boot too; implies Enable
 }
