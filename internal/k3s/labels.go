@@ -22,13 +22,13 @@ var selfLabels = map[string]bool{
 // KubeletLabels are those of labels that a kubelet may give its own Node. The
 // others, such as node-role.kubernetes.io/worker, are for somebody with the right
 // to change Nodes.
-func KubeletLabels(labels map[string]string) map[string]string {
+func KubeletLabels[V ~string](labels map[string]V) map[string]string {
 	out := map[string]string{}
 	for key, value := range labels {
 		domain, _, ok := strings.Cut(key, "/")
 		if !ok || !within(domain, "kubernetes.io") && !within(domain, "k8s.io") ||
 			within(domain, "kubelet.kubernetes.io") || within(domain, "node.kubernetes.io") || selfLabels[key] {
-			out[key] = value
+			out[key] = string(value)
 		}
 	}
 	return out
