@@ -118,8 +118,8 @@ func SharedConfig(inv inventory.Inventory) (k3s.Shared, error) {
 	return k3s.Shared{PodCIDR: pods, ServiceCIDR: services, Disable: disable, TLSSANs: names}, nil
 }
 
-// MemberOf is the part of a k3s config that is a node's own. Labels that a
-// kubelet may not give itself are left to the operator.
+// MemberOf is the part of a k3s config that is a node's own. The API has refused
+// labels that a kubelet may not give itself.
 func MemberOf(inv inventory.Inventory, node *v1alpha1.Node) (k3s.Member, error) {
 	c, err := inv.Cluster()
 	if err != nil {
@@ -129,7 +129,10 @@ func MemberOf(inv inventory.Inventory, node *v1alpha1.Node) (k3s.Member, error) 
 	if err != nil {
 		return k3s.Member{}, err
 	}
-	m := k3s.Member{Name: node.Name, IP: net.address.Addr(), Labels: k3s.KubeletLabels(node.Spec.Labels)}
+	m := k3s.Member{Name: node.Name, IP: net.address.Addr(), Labels: map[string]string{}}
+	for key, value := range node.Spec.Labels {
+		m.Labels[key] = string(value)
+	}
 	for _, t := range node.Spec.Taints {
 		m.Taints = append(m.Taints, k3s.Taint{Key: t.Key, Value: t.Value, Effect: t.Effect})
 	}
