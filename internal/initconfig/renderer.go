@@ -25,7 +25,7 @@ var renderers = map[v1alpha1.Format]Renderer{
 func For(os v1alpha1.OperatingSystem) (Renderer, error) {
 	r, ok := renderers[os.Spec.Format]
 	if !ok {
-		return nil, fmt.Errorf("OperatingSystem %q: spec.format: format %s is not supported yet by this release: use format %s",
+		return nil, fmt.Errorf("OperatingSystem/%s: spec.format: format %s is not supported yet by this release: use format %s",
 			os.Name, os.Spec.Format, v1alpha1.FormatImage)
 	}
 	return r, nil

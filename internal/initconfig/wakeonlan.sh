@@ -6,23 +6,23 @@ mac=@MAC@
 net=${RHIZOME_ROOT:-}/sys/class/net
 
 for interface in "$net"/*; do
-	name=${interface##*/}
-	if [ ! -e "$interface/address" ] || [ "$(cat "$interface/address")" != "$mac" ]; then
-		continue
-	fi
-	# A bridge or bond has its port's address: only hardware has a device.
-	if [ ! -e "$interface/device" ]; then
-		continue
-	fi
-	if ! command -v ethtool >/dev/null; then
-		echo "rhizome: ethtool is not installed: cannot make sure that $name wakes by magic packet"
-		exit 0
-	fi
-	if ethtool -s "$name" wol g; then
-		echo "rhizome: $name wakes by magic packet"
-	else
-		echo "rhizome: $name cannot be woken by magic packet"
-	fi
-	exit 0
+    name=${interface##*/}
+    if [ ! -e "$interface/address" ] || [ "$(cat "$interface/address")" != "$mac" ]; then
+        continue
+    fi
+    # A bridge or bond has its port's address: only hardware has a device.
+    if [ ! -e "$interface/device" ]; then
+        continue
+    fi
+    if ! command -v ethtool >/dev/null; then
+        echo "rhizome: ethtool is not installed: cannot make sure that $name wakes by magic packet"
+        exit 0
+    fi
+    if ethtool -s "$name" wol g; then
+        echo "rhizome: $name wakes by magic packet"
+    else
+        echo "rhizome: $name cannot be woken by magic packet"
+    fi
+    exit 0
 done
 echo "rhizome: no interface has the address $mac"

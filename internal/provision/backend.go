@@ -14,6 +14,7 @@ import (
 	"github.com/rhizome-dev/rhizome/internal/inventory"
 	"github.com/rhizome-dev/rhizome/internal/k3s"
 	"github.com/rhizome-dev/rhizome/pxe"
+	"github.com/rhizome-dev/rhizome/pxe/media"
 )
 
 // Config is what a Backend stands on. All of it is needed but Archives,
@@ -31,7 +32,7 @@ type Config struct {
 	Service Service
 	// Archives are further archives of container images for every node of an
 	// architecture, such as the operator's.
-	Archives func(v1alpha1.Architecture) []Medium
+	Archives func(v1alpha1.Architecture) []media.Source
 	// MediaSize is the size in bytes of a file of the media cache, zero if unknown.
 	MediaSize func(sha256 string) int64
 	// Observer is told everything that machines do and every refusal. It must not
@@ -81,7 +82,7 @@ func NewBackend(c Config) (*Backend, error) {
 		c.Observer = func(pxe.Observation) {}
 	}
 	if c.Archives == nil {
-		c.Archives = func(v1alpha1.Architecture) []Medium { return nil }
+		c.Archives = func(v1alpha1.Architecture) []media.Source { return nil }
 	}
 	if c.MediaSize == nil {
 		c.MediaSize = func(string) int64 { return 0 }
@@ -104,18 +105,40 @@ func (b *Backend) claim(mac pxe.MAC) *Claim {
 // Observe implements pxe.Backend. A firmware that was told to boot its own disk
 // although its claim is open, because it is not the machine that was declared, is
 // also observed as refused.
+//
+// A request over HTTP tells no MAC: it is the machine's that is declared at, or
+// consumed its claim from, the address that it came from.
 func (b *Backend) Observe(o pxe.Observation) {
+	inv := b.c.Inventory()
+	if o.Machine.MAC == "" && o.From.IsValid() {
+		o.Machine.MAC = b.machineAt(inv, o.From.Unmap())
+	}
 	b.c.Observer(o)
 	if o.Stage != pxe.StageDHCP {
 		return
 	}
-	node, ok := nodeByMAC(b.c.Inventory(), o.Machine.MAC)
+	node, ok := nodeByMAC(inv, o.Machine.MAC)
 	if !ok {
 		return
 	}
 	if refusal, ok := noteworthy(mayInstall(node, o.Machine, b.claim(o.Machine.MAC), b.c.Now())); ok {
 		b.refused(o.Machine, o.From, refusal)
 	}
+}
+
+func (b *Backend) machineAt(inv inventory.Inventory, from netip.Addr) pxe.MAC {
+	for i := range inv.Nodes {
+		if string(inv.Nodes[i].Spec.Address) == from.String() {
+			return pxe.MAC(inv.Nodes[i].Spec.MAC)
+		}
+	}
+	for i := range inv.Nodes {
+		mac := pxe.MAC(inv.Nodes[i].Spec.MAC)
+		if c, ok := b.c.Claims.Get(mac); ok && c.ConsumedBy == from {
+			return mac
+		}
+	}
+	return ""
 }
 
 // InitConfig implements pxe.Backend. The document is made before the claim is

@@ -31,108 +31,108 @@ say() { printf 'rhizome-join: %s\n' "$*"; }
 # report tells the PXE service how far we are. It may fail: what counts is done
 # whether or not somebody watches. The words are ours, so they need no quoting.
 report() {
-	say "$1"
-	[ -e "$claim" ] || return 0
-	curl --silent --output /dev/null --max-time 10 --cacert "$ca" \
-		--header @"$claim" --header 'Content-Type: application/json' \
-		--data "{\"stage\":\"Installing\",\"step\":\"join\",\"message\":\"$1\"}" \
-		"$secure/v1/report" || :
+    say "$1"
+    [ -e "$claim" ] || return 0
+    curl --silent --output /dev/null --max-time 10 --cacert "$ca" \
+        --header @"$claim" --header 'Content-Type: application/json' \
+        --data "{\"stage\":\"Installing\",\"step\":\"join\",\"message\":\"$1\"}" \
+        "$secure/v1/report" || :
 }
 
 give_up() {
-	report "$1; trying again"
-	exit 1
+    report "$1; trying again"
+    exit 1
 }
 
 is_intact() { printf '%s  %s\n' "$1" "$2" | sha256sum --check --status 2>/dev/null; }
 
 # fetch SHA256 MODE PATH URL
 fetch() {
-	target=$root$3
-	name=${3##*/}
-	part=${target%/*}/.$name.part
-	if [ -e "$target" ] && is_intact "$1" "$target"; then
-		return 0
-	fi
-	mkdir -p "${target%/*}"
-	if ! { [ -e "$part" ] && is_intact "$1" "$part"; }; then
-		report "fetching $name"
-		status=0
-		curl --silent --show-error --fail --connect-timeout 10 --speed-limit 1 --speed-time 60 \
-			--retry 3 --retry-connrefused --continue-at - --output "$part" "$4" || status=$?
-		if [ "$status" -ne 0 ]; then
-			# 22: the server refused, perhaps the range; 33, 36: it cannot resume.
-			case $status in 22 | 33 | 36) rm -f "$part" ;; esac
-			give_up "cannot fetch $name (curl error $status)"
-		fi
-		if ! is_intact "$1" "$part"; then
-			rm -f "$part"
-			give_up "$name has the wrong checksum and was thrown away"
-		fi
-	fi
-	chmod "$2" "$part"
-	mv -f "$part" "$target"
+    target=$root$3
+    name=${3##*/}
+    part=${target%/*}/.$name.part
+    if [ -e "$target" ] && is_intact "$1" "$target"; then
+        return 0
+    fi
+    mkdir -p "${target%/*}"
+    if ! { [ -e "$part" ] && is_intact "$1" "$part"; }; then
+        report "fetching $name"
+        status=0
+        curl --silent --show-error --fail --connect-timeout 10 --speed-limit 1 --speed-time 60 \
+            --retry 3 --retry-connrefused --continue-at - --output "$part" "$4" || status=$?
+        if [ "$status" -ne 0 ]; then
+            # 22: the server refused, perhaps the range; 33, 36: it cannot resume.
+            case $status in 22 | 33 | 36) rm -f "$part" ;; esac
+            give_up "cannot fetch $name (curl error $status)"
+        fi
+        if ! is_intact "$1" "$part"; then
+            rm -f "$part"
+            give_up "$name has the wrong checksum and was thrown away"
+        fi
+    fi
+    chmod "$2" "$part"
+    mv -f "$part" "$target"
 }
 
 # exchange stores the credentials. The claim is exchanged once, and only for a
 # short time may the same machine ask again: so the answer is on disk for good
 # before anything is done with it.
 exchange() {
-	if [ -e "$archive" ]; then
-		if tar -tf "$archive" >/dev/null 2>&1; then
-			return 0
-		fi
-		rm -f "$archive"
-	fi
-	report 'exchanging the claim for the credentials'
-	answer=$state/.credentials.part
-	rm -f "$answer"
-	status=0
-	code=$(
-		umask 077
-		curl --silent --show-error --connect-timeout 10 --max-time 120 --cacert "$ca" \
-			--header @"$claim" --request POST --data '' \
-			--output "$answer" --write-out '%{http_code}' "$secure/v1/credentials"
-	) || status=$?
-	if [ "$status" -ne 0 ]; then
-		rm -f "$answer"
-		give_up "cannot ask for the credentials (curl error $status)"
-	fi
-	if [ "$code" != 200 ]; then
-		# A refusal is a short text that names its rule and holds no secret.
-		say "the answer was: $(head -c 1000 "$answer" 2>/dev/null | tr -d '\000-\037')"
-		rm -f "$answer"
-		give_up "the claim was refused (HTTP status $code)"
-	fi
-	tar -tf "$answer" >/dev/null 2>&1 || {
-		rm -f "$answer"
-		give_up 'the credentials are no archive'
-	}
-	sync
-	mv -f "$answer" "$archive"
-	sync
+    if [ -e "$archive" ]; then
+        if tar -tf "$archive" >/dev/null 2>&1; then
+            return 0
+        fi
+        rm -f "$archive"
+    fi
+    report 'exchanging the claim for the credentials'
+    answer=$state/.credentials.part
+    rm -f "$answer"
+    status=0
+    code=$(
+        umask 077
+        curl --silent --show-error --connect-timeout 10 --max-time 120 --cacert "$ca" \
+            --header @"$claim" --request POST --data '' \
+            --output "$answer" --write-out '%{http_code}' "$secure/v1/credentials"
+    ) || status=$?
+    if [ "$status" -ne 0 ]; then
+        rm -f "$answer"
+        give_up "cannot ask for the credentials (curl error $status)"
+    fi
+    if [ "$code" != 200 ]; then
+        # A refusal is a short text that names its rule and holds no secret.
+        say "the answer was: $(head -c 1000 "$answer" 2>/dev/null | tr -d '\000-\037')"
+        rm -f "$answer"
+        give_up "the claim was refused (HTTP status $code)"
+    fi
+    tar -tf "$answer" >/dev/null 2>&1 || {
+        rm -f "$answer"
+        give_up 'the credentials are no archive'
+    }
+    sync
+    mv -f "$answer" "$archive"
+    sync
 }
 
 if [ -e "$joined" ]; then
-	say 'this machine has joined already'
-	exit 0
+    say 'this machine has joined already'
+    exit 0
 fi
 
 while read -r order a _; do
-	case $order in
-	secure) secure=$a ;;
-	unit) unit=$a ;;
-	esac
+    case $order in
+    secure) secure=$a ;;
+    unit) unit=$a ;;
+    esac
 done <"$config"
 if [ -z "$secure" ] || [ -z "$unit" ]; then
-	say "$config names no PXE service or no unit"
-	exit 1
+    say "$config names no PXE service or no unit"
+    exit 1
 fi
 
 while read -r order a b c d; do
-	if [ "$order" = file ]; then
-		fetch "$a" "$b" "$c" "$d"
-	fi
+    if [ "$order" = file ]; then
+        fetch "$a" "$b" "$c" "$d"
+    fi
 done <"$config"
 
 exchange
@@ -141,8 +141,8 @@ sync
 
 systemctl ${root:+"--root=$root"} enable "$unit"
 if [ -z "$root" ]; then
-	systemctl daemon-reload
-	systemctl start --no-block "$unit"
+    systemctl daemon-reload
+    systemctl start --no-block "$unit"
 fi
 say "$unit is started"
 

@@ -9,7 +9,6 @@ import (
 	"github.com/rhizome-dev/rhizome/internal/initconfig"
 	"github.com/rhizome-dev/rhizome/internal/inventory"
 	"github.com/rhizome-dev/rhizome/pxe/installer/plan"
-	"github.com/rhizome-dev/rhizome/pxe/media"
 )
 
 // plan is the init config of the format Image: what the in-memory installer does.
@@ -22,11 +21,7 @@ func (b *Backend) plan(inv inventory.Inventory, node *v1alpha1.Node, claim Claim
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	var extra []media.Source
-	for _, m := range b.c.Archives(medium.Architecture) {
-		extra = append(extra, m.Source)
-	}
-	files, err := Media(inv, node, extra...)
+	files, err := Media(inv, node, b.c.Archives(medium.Architecture)...)
 	if err != nil {
 		return plan.Plan{}, err
 	}
