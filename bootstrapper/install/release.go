@@ -113,22 +113,45 @@ func copyValues(in map[string]any) map[string]any {
 	return out
 }
 
+// release is Helm, and the last release of our name, nil if there is none.
+func (c *Client) release(logger *slog.Logger) (*action.Configuration, *release.Release, error) {
+	helm := &action.Configuration{}
+	said := func(format string, args ...any) { logger.Debug("helm: " + fmt.Sprintf(format, args...)) }
+	if err := helm.Init(getter{c}, Namespace, "secret", said); err != nil {
+		return nil, nil, fmt.Errorf("cannot start Helm: %w", err)
+	}
+	last, err := helm.Releases.Last(Release)
+	if errors.Is(err, driver.ErrReleaseNotFound) {
+		return helm, nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot read the Helm release %s: %w", Release, err)
+	}
+	return helm, last, nil
+}
+
+// NewerChart is the version of the chart in force if it is newer than this one;
+// otherwise empty. Then neither the chart nor the definitions that go with it are
+// ours to change.
+func (c *Client) NewerChart(chart *helmchart.Chart, logger *slog.Logger) (string, error) {
+	_, last, err := c.release(logger)
+	if err != nil || last == nil {
+		return "", err
+	}
+	if newer(last.Chart, chart) {
+		return last.Chart.Metadata.Version, nil
+	}
+	return "", nil
+}
+
 // Chart sees to it that the chart, with at least these values, is the release in
 // force. It does not wait for what the chart starts: see Available. A release
 // that an interrupted run left half-made is taken up. Helm's words go to logger
 // at level debug.
 func (c *Client) Chart(ctx context.Context, chart *helmchart.Chart, values map[string]any, logger *slog.Logger) (ReleaseStatus, error) {
-	helm := &action.Configuration{}
-	said := func(format string, args ...any) { logger.Debug("helm: " + fmt.Sprintf(format, args...)) }
-	if err := helm.Init(getter{c}, Namespace, "secret", said); err != nil {
-		return ReleaseStatus{}, fmt.Errorf("cannot start Helm: %w", err)
-	}
-	last, err := helm.Releases.Last(Release)
-	if err != nil && !errors.Is(err, driver.ErrReleaseNotFound) {
-		return ReleaseStatus{}, fmt.Errorf("cannot read the Helm release %s: %w", Release, err)
-	}
+	helm, last, err := c.release(logger)
 	if err != nil {
-		last = nil
+		return ReleaseStatus{}, err
 	}
 	if last != nil && last.Info.Status.IsPending() {
 		last.SetStatus(release.StatusFailed, "the bootstrapper was interrupted")

@@ -1,10 +1,12 @@
 package state
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"time"
-
-	"github.com/rhizome-dev/rhizome/internal/k3s"
 )
 
 // Intent is what a seed set out to do, written before the first thing is done.
@@ -28,20 +30,25 @@ func (d *Directory) Intent() (Intent, bool, error) {
 // SetIntent writes down what is going to be done.
 func (d *Directory) SetIntent(intent Intent) error { return d.write(intentFile, intent) }
 
-// Sums are the checksums of a k3s release that were read before, so that a seed
-// that goes on needs no internet.
-func (d *Directory) Sums(version, arch string) (k3s.Sums, bool, error) {
-	var sums k3s.Sums
-	found, err := d.read(sumsName(version, arch), &sums)
-	return sums, found, err
+// Sums is the file of checksums of a k3s release, if it was read before, so that
+// a seed that goes on needs no internet.
+func (d *Directory) Sums(version, arch string) ([]byte, bool, error) {
+	data, err := os.ReadFile(d.sumsPath(version, arch))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("cannot read the state: %w", err)
+	}
+	return data, true, nil
 }
 
 // SetSums keeps the checksums of a release. A published release does not change.
-func (d *Directory) SetSums(version, arch string, sums k3s.Sums) error {
-	return d.write(sumsName(version, arch), sums)
+func (d *Directory) SetSums(version, arch string, sums []byte) error {
+	return WriteFile(d.sumsPath(version, arch), sums)
 }
 
-// sumsName: versions are v1.2.3+k3s1, so that no character needs care.
-func sumsName(version, arch string) string {
-	return fmt.Sprintf("%s%s-%s.json", sumsPrefix, version, arch)
+// sumsPath: versions are v1.2.3+k3s1, so that no character needs care.
+func (d *Directory) sumsPath(version, arch string) string {
+	return filepath.Join(d.path, fmt.Sprintf("%s%s-%s.txt", sumsPrefix, version, arch))
 }

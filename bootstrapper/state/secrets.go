@@ -1,7 +1,6 @@
 package state
 
 import (
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -11,19 +10,14 @@ import (
 	"time"
 
 	"github.com/rhizome-dev/rhizome/internal/k3s"
+	"github.com/rhizome-dev/rhizome/internal/provision"
 )
 
 // Secrets are the roots of all trust in one cluster. They are made once, before
 // anything is started, and never change.
 type Secrets struct {
-	// Authorities of the cluster.
-	Authorities k3s.Authorities `json:"authorities"`
-	// ServerPassword and AgentPassword are the credentials of the server and the
-	// agent token.
-	ServerPassword string `json:"serverPassword"`
-	AgentPassword  string `json:"agentPassword"`
-	// NodeKey is what node passwords are derived from.
-	NodeKey []byte `json:"nodeKey"`
+	// Founding is the cluster's own.
+	Founding provision.Founding `json:"founding"`
 	// PXE is the authority of the PXE service.
 	PXE k3s.Authority `json:"pxe"`
 }
@@ -36,7 +30,7 @@ func (d *Directory) Secrets(now time.Time) (secrets Secrets, made bool, err erro
 		return Secrets{}, false, err
 	}
 	if found {
-		if err := secrets.Authorities.Check(now); err != nil {
+		if err := secrets.Founding.Authorities.Check(now); err != nil {
 			return Secrets{}, false, fmt.Errorf("the secrets in %s cannot be used: %w", d.path, err)
 		}
 		return secrets, false, nil
@@ -47,13 +41,8 @@ func (d *Directory) Secrets(now time.Time) (secrets Secrets, made bool, err erro
 	return secrets, true, d.write(secretsFile, secrets)
 }
 
-// HasSecrets says whether secrets were made before.
-func (d *Directory) HasSecrets() (bool, error) {
-	return d.read(secretsFile, &Secrets{})
-}
-
 func newSecrets(now time.Time) (Secrets, error) {
-	authorities, err := k3s.NewAuthorities(now)
+	founding, err := provision.NewFounding(func() time.Time { return now })
 	if err != nil {
 		return Secrets{}, err
 	}
@@ -61,15 +50,7 @@ func newSecrets(now time.Time) (Secrets, error) {
 	if err != nil {
 		return Secrets{}, err
 	}
-	key := make([]byte, 32)
-	rand.Read(key) // never fails (crypto/rand, Go 1.24)
-	return Secrets{
-		Authorities:    authorities,
-		ServerPassword: k3s.NewPassword(),
-		AgentPassword:  k3s.NewPassword(),
-		NodeKey:        key,
-		PXE:            pxe,
-	}, nil
+	return Secrets{Founding: founding, PXE: pxe}, nil
 }
 
 // pxeCertificateLife is longer than any seed: the certificate is made anew by
@@ -97,9 +78,9 @@ func (s Secrets) PXECertificate(address netip.Addr, now time.Time) (tls.Certific
 // Kubeconfig makes an administrator's kubeconfig for the API server at a URL. ttl
 // is how long its certificate lasts: it cannot be revoked.
 func (s Secrets) Kubeconfig(cluster, server, user string, now time.Time, ttl time.Duration) ([]byte, error) {
-	certificate, key, err := s.Authorities.AdminCertificate(user, now, ttl)
+	certificate, key, err := s.Founding.Authorities.AdminCertificate(user, now, ttl)
 	if err != nil {
 		return nil, err
 	}
-	return k3s.Kubeconfig(cluster, server, s.Authorities.Server.Certificate, certificate, key)
+	return k3s.Kubeconfig(cluster, server, s.Founding.Authorities.Server.Certificate, certificate, key)
 }

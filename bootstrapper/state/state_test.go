@@ -210,7 +210,7 @@ func TestTheKubeconfigTrustsOnlyTheClustersAuthority(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if config.Host != "https://192.168.1.10:6443" || !cmp.Equal(config.CAData, secrets.Authorities.Server.Certificate) || config.Insecure {
+	if config.Host != "https://192.168.1.10:6443" || !cmp.Equal(config.CAData, secrets.Founding.Authorities.Server.Certificate) || config.Insecure {
 		t.Errorf("kubeconfig: host %s, insecure %v", config.Host, config.Insecure)
 	}
 	if _, err := tls.X509KeyPair(config.CertData, config.KeyData); err != nil {
@@ -233,11 +233,11 @@ func TestClaimsSurviveTheProcess(t *testing.T) {
 	if err := claims.Update(ctx, mac, func(*provision.Claim) error { return nil }); !errors.Is(err, pxe.ErrNotFound) {
 		t.Errorf("Update without a claim = %v, want ErrNotFound", err)
 	}
-	if err := claims.Open(ctx, claim(mac, "alpha")); err != nil {
+	if err := claims.Put(ctx, claim(mac, "alpha")); err != nil {
 		t.Fatal(err)
 	}
 	from := netip.MustParseAddr("192.168.1.77")
-	if err := claims.Update(ctx, mac, func(c *provision.Claim) error { return c.Consume(now, from, "") }); err != nil {
+	if err := claims.Update(ctx, mac, func(c *provision.Claim) error { return c.Consume(now, from) }); err != nil {
 		t.Fatal(err)
 	}
 	refused := errors.New("no")
@@ -266,13 +266,13 @@ func TestAChangeThatCannotBeKeptIsNotShown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := claims.Open(ctx, claim(mac, "alpha")); err != nil {
+	if err := claims.Put(ctx, claim(mac, "alpha")); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.RemoveAll(path); err != nil {
 		t.Fatal(err)
 	}
-	err = claims.Update(ctx, mac, func(c *provision.Claim) error { return c.Consume(now, netip.MustParseAddr("192.168.1.77"), "") })
+	err = claims.Update(ctx, mac, func(c *provision.Claim) error { return c.Consume(now, netip.MustParseAddr("192.168.1.77")) })
 	if err == nil {
 		t.Fatal("the change was taken although it could not be written")
 	}
@@ -287,7 +287,7 @@ func TestOnlyOneOfManyConsumesAClaim(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := claims.Open(ctx, claim(mac, "alpha")); err != nil {
+	if err := claims.Put(ctx, claim(mac, "alpha")); err != nil {
 		t.Fatal(err)
 	}
 	var wait sync.WaitGroup
@@ -295,7 +295,7 @@ func TestOnlyOneOfManyConsumesAClaim(t *testing.T) {
 	for i := range 16 {
 		wait.Go(func() {
 			from := netip.AddrFrom4([4]byte{192, 168, 1, byte(10 + i)})
-			if claims.Update(ctx, mac, func(c *provision.Claim) error { return c.Consume(now, from, "") }) == nil {
+			if claims.Update(ctx, mac, func(c *provision.Claim) error { return c.Consume(now, from) }) == nil {
 				won <- from
 			}
 		})
