@@ -1,0 +1,16 @@
+package boot
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Reboot restarts the machine. It returns only when that fails.
+func Reboot() error {
+	unix.Sync()
+	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART); err != nil {
+		return fmt.Errorf("cannot reboot: %w", err)
+	}
+	return nil
+}

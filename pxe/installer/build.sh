@@ -1,0 +1,123 @@
+#!/bin/sh
+# Builds the in-memory installer's boot files out of the distribution's own
+# kernel package.
+#
+# usage: build.sh OUTDIR [ARCH]
+#
+# OUTDIR/installer/ARCH gets vmlinuz (the kernel as the distribution signed it),
+# initrd.img (our program and the kernel's modules) and SOURCE (where the kernel
+# comes from). ARCH is amd64. The kernel package is downloaded by apt from the
+# machine's own sources and unpacked; nothing is installed.
+#
+# KERNEL_DEB names a kernel package file to use in place of the download.
+# RHIZOME_CACHE is where packages and results are kept (default:
+# ${XDG_CACHE_HOME:-$HOME/.cache}/rhizome).
+set -eu
+
+out=${1:?usage: build.sh OUTDIR [ARCH]}
+arch=${2:-amd64}
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${RHIZOME_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rhizome}/installer
+umask 022
+
+say() { printf 'installer: %s\n' "$*"; }
+fail() { printf 'installer: %s\n' "$*" >&2; exit 1; }
+
+PATH=$PATH:/usr/sbin:/sbin
+for tool in go apt-get apt-cache dpkg-deb depmod zstd sha256sum; do
+	command -v "$tool" >/dev/null || fail "$tool is missing: install the packages in $here/packages.txt (and Go)"
+done
+
+# A foreign architecture's packages are known to apt only after
+# dpkg --add-architecture, which changes the system: that is for its owner to do.
+{ dpkg --print-architecture; dpkg --print-foreign-architectures; } | grep -qx "$arch" ||
+	fail "apt knows no packages for $arch: run 'dpkg --add-architecture $arch && apt-get update' first"
+case $arch in
+amd64 | arm64) metapackage=linux-image-$arch ;;
+*) fail "no kernel package is known for the architecture $arch" ;;
+esac
+
+mkdir -p "$cache/debs"
+work=$(mktemp -d "$cache/build.XXXXXX")
+trap 'rm -rf --one-file-system "$work"' EXIT INT TERM
+
+# --- the kernel package -------------------------------------------------------
+
+if [ -n "${KERNEL_DEB:-}" ]; then
+	deb=$KERNEL_DEB
+else
+	kernel=$(apt-cache depends "$metapackage:$arch" 2>/dev/null | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { sub(/:.*/, "", $2); print $2; exit }')
+	[ -n "$kernel" ] || fail "apt knows no package $metapackage: run 'apt-get update'"
+	uri=$(apt-get download --print-uris "$kernel:$arch" 2>/dev/null | awk '{ print $2; exit }')
+	[ -n "$uri" ] || fail "apt cannot tell where $kernel comes from: run 'apt-get update'"
+	deb=$cache/debs/$uri
+	if [ ! -s "$deb" ]; then
+		say "downloading $kernel"
+		# As root, apt would like to read as another user, who may not enter here.
+		(cd "$work" && apt-get -qq -o APT::Sandbox::User=root download "$kernel:$arch")
+		mv "$work"/*.deb "$deb"
+	fi
+fi
+version=$(dpkg-deb -f "$deb" Version)
+
+# --- is it built already? -----------------------------------------------------
+
+# Everything that the program is made of, the modules it uses included.
+sources() {
+	cd "$here/../.."
+	GOOS=linux GOARCH=$arch CGO_ENABLED=0 go list -deps -f '{{if not .Standard}}{{$d := .Dir}}{{range .GoFiles}}{{$d}}/{{.}}
+{{end}}{{end}}' ./pxe/installer ./pxe/installer/initramfs/mkinitramfs | sort -u | xargs sha256sum | awk '{ print $1 }'
+	go version
+	sha256sum <pxe/installer/initramfs/modules.list
+	sha256sum <pxe/installer/build.sh
+	sha256sum <"$deb"
+}
+key=$(sources | sha256sum | cut -c1-32)
+built=$cache/$arch-$key
+
+if [ ! -d "$built" ]; then
+	mkdir "$work/result"
+
+	say "unpacking $(dpkg-deb -f "$deb" Package) $version"
+	dpkg-deb -x "$deb" "$work/kernel"
+	modules=$(echo "$work"/kernel/lib/modules/*)
+	[ -d "$modules" ] || modules=$(echo "$work"/kernel/usr/lib/modules/*)
+	release=$(basename "$modules")
+	grep -qx CONFIG_RD_ZSTD=y "$work/kernel/boot/config-$release" ||
+		fail "the kernel $release cannot read an initrd packed with zstd"
+	case $modules in
+	*/usr/lib/modules/*) depmod -b "$work/kernel/usr" "$release" ;;
+	*) depmod -b "$work/kernel" "$release" ;;
+	esac
+	cp "$work/kernel/boot/vmlinuz-$release" "$work/result/vmlinuz"
+
+	say "building the program"
+	(cd "$here/../.." && GOOS=linux GOARCH=$arch CGO_ENABLED=0 \
+		go build -trimpath -buildvcs=false -ldflags='-s -w' -o "$work/init" ./pxe/installer)
+
+	say "packing the initrd"
+	(cd "$here/../.." && go run ./pxe/installer/initramfs/mkinitramfs \
+		-init "$work/init" -modules "$modules" -list "$here/initramfs/modules.list") >"$work/initrd.cpio"
+	zstd -q -17 -T0 "$work/initrd.cpio" -o "$work/result/initrd.img"
+
+	cat >"$work/result/SOURCE" <<SOURCE
+vmlinuz and the kernel modules (*.ko) in initrd.img are taken unchanged from the
+Debian package
+  $(dpkg-deb -f "$deb" Package) $version ($arch)
+whose source is the Debian source package
+  $(dpkg-deb -f "$deb" Source), built from: $(dpkg-deb -f "$deb" Built-Using)
+to be had with: apt-get source $(dpkg-deb -f "$deb" Built-Using | sed 's/ (= \(.*\))/=\1/')
+The Linux kernel is under the GNU General Public License, version 2; see
+/usr/share/doc/$(dpkg-deb -f "$deb" Package)/copyright of that package.
+Firmware files are not included.
+/init in initrd.img is Rhizome's own program (Apache-2.0), pxe/installer.
+SOURCE
+	# A failed build leaves nothing: the directory appears when it is complete.
+	mv "$work/result" "$built" 2>/dev/null || [ -d "$built" ]
+fi
+
+mkdir -p "$out/installer/$arch"
+for f in vmlinuz initrd.img SOURCE; do
+	cmp -s "$built/$f" "$out/installer/$arch/$f" || cp "$built/$f" "$out/installer/$arch/$f"
+done
+say "$out/installer/$arch: kernel $version, vmlinuz $(stat -c %s "$built/vmlinuz") bytes, initrd.img $(stat -c %s "$built/initrd.img") bytes"

@@ -1,0 +1,107 @@
+package initramfs
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/u-root/u-root/pkg/cpio"
+
+	"github.com/rhizome-dev/rhizome/pxe/installer/modules"
+)
+
+// Contents of a ramdisk.
+type Contents struct {
+	// Init is the program that the kernel starts, a static binary.
+	Init []byte
+	// Release of the kernel, as uname -r tells it.
+	Release string
+	// Modules is the directory lib/modules/Release with what depmod writes.
+	Modules fs.FS
+	Choice  Choice
+}
+
+// Write writes the ramdisk as a cpio archive of the form newc, the same bytes
+// for the same contents, and returns the names of the modules in it.
+func Write(w io.Writer, c Contents) ([]string, error) {
+	tree, err := modules.Open(c.Modules)
+	if err != nil {
+		return nil, err
+	}
+	names := c.Choice.Select(tree)
+	records := []cpio.Record{
+		cpio.StaticFile("init", string(c.Init), 0o755),
+		cpio.Symlink("sbin/modprobe", "../init"),
+		cpio.Directory("dev", 0o755),
+		// The kernel opens the first process's output before there is a devtmpfs.
+		cpio.CharDev("dev/console", 0o600, 5, 1),
+		cpio.Directory("proc", 0o755),
+		cpio.Directory("sys", 0o755),
+		cpio.Directory("run", 0o755),
+		cpio.Directory("tmp", 0o755),
+		cpio.Directory("etc", 0o755),
+	}
+	root := path.Join("lib/modules", c.Release)
+	kept := map[string]bool{}
+	for _, name := range names {
+		kept[name] = true
+		b, err := fs.ReadFile(c.Modules, tree.Path(name))
+		if err != nil {
+			return nil, fmt.Errorf("cannot read the module %s: %w", name, err)
+		}
+		records = append(records, cpio.StaticFile(path.Join(root, tree.Path(name)), string(b), 0o644))
+	}
+	for _, index := range []string{"modules.dep", "modules.alias", "modules.softdep", "modules.builtin"} {
+		b, err := fs.ReadFile(c.Modules, index)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read %s (run depmod): %w", index, err)
+		}
+		records = append(records, cpio.StaticFile(path.Join(root, index), filter(index, b, kept), 0o644))
+	}
+	cpio.MakeAllReproducible(records)
+	archive := cpio.Newc.Writer(w)
+	if err := cpio.WriteRecordsAndDirs(archive, records); err != nil {
+		return nil, fmt.Errorf("cannot write the archive: %w", err)
+	}
+	if err := cpio.WriteTrailer(archive); err != nil {
+		return nil, fmt.Errorf("cannot write the archive: %w", err)
+	}
+	return names, nil
+}
+
+// filter leaves of one of depmod's files the lines about modules that are there.
+func filter(index string, content []byte, kept map[string]bool) string {
+	var out bytes.Buffer
+	for line := range strings.Lines(string(content)) {
+		fields := strings.Fields(line)
+		about := ""
+		switch {
+		case len(fields) == 0:
+		case index == "modules.dep":
+			about = strings.TrimSuffix(fields[0], ":")
+		case index == "modules.alias" && len(fields) == 3:
+			about = fields[2]
+		case index == "modules.softdep" && len(fields) > 1:
+			about = fields[1]
+		}
+		if about != "" && kept[modules.Name(about)] {
+			out.WriteString(line)
+		}
+	}
+	return out.String()
+}
+
+// Missing lists modules that must be in any installer for machines of this kind
+// and are not among names: a guard against a kernel package that moved them.
+func Missing(names []string) (missing []string) {
+	for _, must := range []string{"virtio_net", "virtio_blk", "virtio_pci", "e1000e", "igb", "r8169", "tg3", "ahci", "nvme", "sd_mod", "usb_storage", "xhci_pci", "mmc_block"} {
+		if !slices.Contains(names, must) {
+			missing = append(missing, must)
+		}
+	}
+	return missing
+}
