@@ -254,9 +254,10 @@ type ClusterStatus struct {
 	// LoadBalancerPool is the pool in force.
 	// +optional
 	LoadBalancerPool string `json:"loadBalancerPool,omitempty"`
-	// Nodes counts the declared Nodes, and ReadyNodes those that are Ready.
+	// Nodes counts the declared Nodes.
 	// +optional
 	Nodes int32 `json:"nodes,omitempty"`
+	// ReadyNodes counts the declared Nodes that are Ready.
 	// +optional
 	ReadyNodes int32 `json:"readyNodes,omitempty"`
 	// Conditions: Ready, APIHealthy, FirstNodeJoined, Valid.
@@ -265,3 +266,33 @@ type ClusterStatus struct {
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
+
+// The condition types of a Cluster, beside Ready.
+const (
+	// ConditionAPIHealthy: the API server says that it is ready.
+	ConditionAPIHealthy = "APIHealthy"
+	// ConditionFirstNodeJoined: a declared control-plane Node became a core Node.
+	ConditionFirstNodeJoined = "FirstNodeJoined"
+	// ConditionValid: no rule between the declared objects is broken.
+	ConditionValid = "Valid"
+)
+
+// The reasons of a Cluster's conditions. Those of Valid are, besides, the names
+// of the broken rules, such as DuplicateAddress.
+const (
+	// ReasonClusterReady: all other conditions are True.
+	ReasonClusterReady = "ClusterReady"
+	// ReasonAPIReady and ReasonAPINotReady: what the API server says of itself.
+	ReasonAPIReady    = "APIReady"
+	ReasonAPINotReady = "APINotReady"
+	// ReasonNodeMatched: a control-plane Node is Joined.
+	ReasonNodeMatched = "NodeMatched"
+	// ReasonNoNodeMatched: no control-plane Node is Joined yet.
+	ReasonNoNodeMatched = "NoNodeMatched"
+	// ReasonNoRuleBroken: there is nothing to say against the declared objects.
+	ReasonNoRuleBroken = "NoRuleBroken"
+	// ReasonWarnings: there is something to say, that stops nothing.
+	ReasonWarnings = "Warnings"
+	// ReasonSecondCluster: there is an older Cluster, and this one is ignored.
+	ReasonSecondCluster = "SecondCluster"
+)

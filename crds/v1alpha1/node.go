@@ -221,20 +221,32 @@ const (
 
 // Phase of a machine's life.
 //
-// +kubebuilder:validation:Enum=Declared;Claimed;Waking;Booting;Installing;Joining;Ready;Removing;Failed
+// +kubebuilder:validation:Enum=Declared;Claimed;Waking;Booting;Installing;Joining;Ready;NotReady;Removing;Failed
 type Phase string
 
 // The phases.
 const (
-	PhaseDeclared   Phase = "Declared"
-	PhaseClaimed    Phase = "Claimed"
-	PhaseWaking     Phase = "Waking"
-	PhaseBooting    Phase = "Booting"
+	// PhaseDeclared: the machine is no member, and nothing is done about it.
+	PhaseDeclared Phase = "Declared"
+	// PhaseClaimed: a claim is open.
+	PhaseClaimed Phase = "Claimed"
+	// PhaseWaking: the machine has been told to turn on.
+	PhaseWaking Phase = "Waking"
+	// PhaseBooting: the machine was seen to boot from the network.
+	PhaseBooting Phase = "Booting"
+	// PhaseInstalling: the installer runs.
 	PhaseInstalling Phase = "Installing"
-	PhaseJoining    Phase = "Joining"
-	PhaseReady      Phase = "Ready"
-	PhaseRemoving   Phase = "Removing"
-	PhaseFailed     Phase = "Failed"
+	// PhaseJoining: the core Node exists and has not been Ready yet, or it is not
+	// the declared machine's.
+	PhaseJoining Phase = "Joining"
+	// PhaseReady: the core Node is Ready.
+	PhaseReady Phase = "Ready"
+	// PhaseNotReady: the core Node was Ready and is not now.
+	PhaseNotReady Phase = "NotReady"
+	// PhaseRemoving: the machine is being taken out of the cluster.
+	PhaseRemoving Phase = "Removing"
+	// PhaseFailed: as many installations as may failed; a person has to look.
+	PhaseFailed Phase = "Failed"
 )
 
 // NodeStatus is what is so.
@@ -260,7 +272,8 @@ type NodeStatus struct {
 	// NodeRef is the core Node that the machine became.
 	// +optional
 	NodeRef *CoreNodeReference `json:"nodeRef,omitempty"`
-	// Conditions: Ready, Joined.
+	// Conditions: Joined (the machine is the core Node of its name) and Ready (and
+	// that core Node is Ready).
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -311,3 +324,28 @@ type CoreNodeReference struct {
 	Name string `json:"name"`
 	UID  string `json:"uid"`
 }
+
+// The condition types of a Node, beside Ready.
+const (
+	// ConditionJoined: the machine became the core Node of its name, which has the
+	// declared address.
+	ConditionJoined = "Joined"
+)
+
+// The reasons of a Node's conditions.
+const (
+	// ReasonMatched: the core Node has the declared name and address.
+	ReasonMatched = "Matched"
+	// ReasonNotJoined: there is no core Node of this name.
+	ReasonNotJoined = "NotJoined"
+	// ReasonAddressMismatch: the core Node of this name has another address.
+	ReasonAddressMismatch = "AddressMismatch"
+	// ReasonNameMismatch: a core Node with the declared address has another name.
+	ReasonNameMismatch = "NameMismatch"
+	// ReasonMemberReady: the core Node is Ready.
+	ReasonMemberReady = "MemberReady"
+	// ReasonMemberNotReady: the core Node says that it is not Ready.
+	ReasonMemberNotReady = "MemberNotReady"
+	// ReasonMemberUnknown: nothing is known of the core Node's readiness.
+	ReasonMemberUnknown = "MemberUnknown"
+)

@@ -1,0 +1,83 @@
+package operator
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/client/config"
+)
+
+// Command is the command `operator`: it runs the controllers until it is told to
+// stop. It writes its log to the command's error output.
+func Command() *cobra.Command {
+	var (
+		o          = Options{ShutdownTimeout: 20 * time.Second}
+		kubeconfig string
+		level      = slog.LevelInfo
+		format     string
+	)
+	cmd := &cobra.Command{
+		Use:   "operator",
+		Short: "Run the controllers",
+		Long: `Run the controllers until told to stop by SIGTERM or SIGINT.
+
+Any number of replicas may run: the one that holds the Lease rhizome-operator acts.
+Without --kubeconfig the environment variable KUBECONFIG, the service account of
+the pod, and ~/.kube/config are tried, in this order.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			logger, err := newLogger(cmd.ErrOrStderr(), level, format)
+			if err != nil {
+				return err
+			}
+			klog.SetSlogLogger(logger)
+			o.Logger = logger
+			cfg, err := restConfig(kubeconfig)
+			if err != nil {
+				return err
+			}
+			logger.Info("starting", "version", cmd.Root().Version, "api", cfg.Host)
+			return Run(cmd.Context(), cfg, o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.MetricsAddress, "metrics-address", ":8443",
+		"`address` that metrics are served on, over HTTPS, to those whom the API server allows to get /metrics; 0 serves none")
+	f.StringVar(&o.HealthAddress, "health-address", ":8081", "`address` that /healthz and /readyz are served on, over HTTP; 0 serves none")
+	f.BoolVar(&o.LeaderElection, "leader-election", true, "let one of several replicas act; turn it off only where there is never a second one")
+	f.StringVar(&o.Namespace, "namespace", "", "`namespace` of the Lease; the pod's own when it is not set")
+	f.DurationVar(&o.ShutdownTimeout, "shutdown-timeout", o.ShutdownTimeout, "how long work that has begun may take to end when told to stop")
+	f.StringVar(&kubeconfig, "kubeconfig", "", "`file` that says how the API server is reached")
+	f.TextVar(&level, "log-level", level, "least `level` that is logged: debug, info, warn or error")
+	f.StringVar(&format, "log-format", "json", "`format` of the log: json or text")
+	return cmd
+}
+
+func newLogger(w io.Writer, level slog.Level, format string) (*slog.Logger, error) {
+	options := &slog.HandlerOptions{Level: level}
+	switch format {
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, options)), nil
+	case "text":
+		return slog.New(slog.NewTextHandler(w, options)), nil
+	}
+	return nil, fmt.Errorf("--log-format is %q: set json or text", format)
+}
+
+func restConfig(kubeconfig string) (*rest.Config, error) {
+	load := config.GetConfig
+	if kubeconfig != "" {
+		load = func() (*rest.Config, error) { return clientcmd.BuildConfigFromFlags("", kubeconfig) }
+	}
+	cfg, err := load()
+	if err != nil {
+		return nil, fmt.Errorf("cannot tell how the API server is reached: %w; set --kubeconfig", err)
+	}
+	return cfg, nil
+}

@@ -1,0 +1,120 @@
+// Package operator wires the controllers of the cluster's binary together and
+// runs them.
+package operator
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
+	"github.com/rhizome-dev/rhizome/operator/cluster"
+	"github.com/rhizome-dev/rhizome/operator/node"
+)
+
+// Leader election: one replica acts, gives the lease back when it stops, and
+// tells both in an event.
+//
+// +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=create,namespace=release
+// +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,resourceNames=rhizome-operator,verbs=get;update,namespace=release
+// +kubebuilder:rbac:groups="",resources=events,verbs=create;patch,namespace=release
+
+// Metrics: who asks for them, and whether they may.
+//
+// +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
+// +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
+
+// LeaseName names the Lease that replicas agree by on who acts.
+const LeaseName = "rhizome-operator"
+
+// Off as an address means that nothing listens.
+const Off = "0"
+
+// Options are what a person may set of the operator.
+type Options struct {
+	// MetricsAddress is where metrics are served, over HTTPS, to those whom the
+	// API server allows to get /metrics: they name machines. Off: nowhere.
+	MetricsAddress string
+	// HealthAddress is where /healthz and /readyz are served, over HTTP. Off:
+	// nowhere.
+	HealthAddress string
+	// LeaderElection lets one of several replicas act.
+	LeaderElection bool
+	// Namespace of the Lease. Empty: the one that the operator runs in.
+	Namespace string
+	// ShutdownTimeout bounds how long controllers may go on when ctx has ended.
+	ShutdownTimeout time.Duration
+	// Logger takes what is logged; it must be set.
+	Logger *slog.Logger
+	// Now is the clock. Nil: the system's.
+	Now func() time.Time
+}
+
+// Run runs the operator until ctx ends or it cannot go on: when it has lost the
+// lease, above all. It returns nil when ctx ended and all has stopped.
+func Run(ctx context.Context, cfg *rest.Config, o Options) error {
+	ctrl.SetLogger(logr.FromSlogHandler(o.Logger.Handler()))
+	mgr, err := newManager(cfg, o)
+	if err != nil {
+		return err
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if err := cluster.Setup(mgr, o.Now); err != nil {
+		return err
+	}
+	if err := node.Setup(mgr, o.Now); err != nil {
+		return err
+	}
+	if err := mgr.Start(ctx); err != nil {
+		return fmt.Errorf("the operator stopped: %w", err)
+	}
+	return nil
+}
+
+func newManager(cfg *rest.Config, o Options) (ctrl.Manager, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, fmt.Errorf("cannot build the scheme: %w", err)
+		}
+	}
+	mgr, err := ctrl.NewManager(rest.AddUserAgent(rest.CopyConfig(cfg), "rhizome-operator"), ctrl.Options{
+		Scheme: scheme,
+		Cache:  cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+		Logger: logr.FromSlogHandler(o.Logger.Handler()),
+		Metrics: metricsserver.Options{
+			BindAddress:    o.MetricsAddress,
+			SecureServing:  true,
+			FilterProvider: filters.WithAuthenticationAndAuthorization,
+		},
+		HealthProbeBindAddress:        o.HealthAddress,
+		LeaderElection:                o.LeaderElection,
+		LeaderElectionID:              LeaseName,
+		LeaderElectionNamespace:       o.Namespace,
+		LeaderElectionReleaseOnCancel: true, // the process ends after Run
+		GracefulShutdownTimeout:       &o.ShutdownTimeout,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot set up the operator: %w", err)
+	}
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return nil, fmt.Errorf("cannot set up the liveness probe: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("informers", synced(mgr)); err != nil {
+		return nil, fmt.Errorf("cannot set up the readiness probe: %w", err)
+	}
+	return mgr, nil
+}
