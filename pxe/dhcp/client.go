@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -53,7 +54,7 @@ func MachineOf(p *dhcpv4.DHCPv4) pxe.Machine {
 		m.MAC = canonicalMAC(p.ClientHWAddr)
 	}
 	m.Firmware, m.Arch = firmwareOf(p)
-	m.UUID = uuidOf(p.Options.Get(dhcpv4.OptionClientMachineIdentifier), m.IPXE)
+	m.UUID = uuidOf(p.Options.Get(dhcpv4.OptionClientMachineIdentifier))
 	return m
 }
 
@@ -99,13 +100,13 @@ func firmwareOf(p *dhcpv4.DHCPv4) (pxe.Firmware, pxe.Arch) {
 
 // uuidOf reads option 97 (RFC 4578 §2.3): a type byte 0 and the 16 bytes of the
 // SMBIOS UUID. SMBIOS stores the first three fields with the least significant
-// byte first (DMTF DSP0134 §7.2.1) and firmware sends them as stored, whereas
-// iPXE has turned them into network order before; the canonical form, which
-// Linux and dmidecode show too, is the same for both.
+// byte first (DMTF DSP0134 §7.2.1), and firmware and iPXE alike send them so; the
+// canonical form, which Linux and dmidecode show too, has the most significant
+// byte first.
 //
 // The option may have length 0, and boards that were never given a UUID send
 // nothing but zeros or ones: all of these are no UUID.
-func uuidOf(option []byte, ipxe bool) string {
+func uuidOf(option []byte) string {
 	if len(option) != 17 || option[0] != 0 {
 		return ""
 	}
@@ -113,11 +114,9 @@ func uuidOf(option []byte, ipxe bool) string {
 	if bytes.Equal(u, bytes.Repeat(u[:1], 16)) {
 		return ""
 	}
-	if !ipxe {
-		u[0], u[1], u[2], u[3] = u[3], u[2], u[1], u[0]
-		u[4], u[5] = u[5], u[4]
-		u[6], u[7] = u[7], u[6]
-	}
+	slices.Reverse(u[0:4])
+	slices.Reverse(u[4:6])
+	slices.Reverse(u[6:8])
 	h := hex.EncodeToString(u)
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }

@@ -58,6 +58,12 @@ func GRUB(mac pxe.MAC, d pxe.Decision, server netip.AddrPort) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, a := range s.Args {
+		// GRUB puts a backslash before each of these in the kernel's command line.
+		if strings.ContainsAny(a, `'"\`) {
+			return nil, fmt.Errorf("the kernel argument %q cannot be written in a GRUB config: GRUB would add backslashes", a)
+		}
+	}
 	return render("grub.tmpl", s)
 }
 
@@ -116,12 +122,13 @@ func render(name string, s script) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// grubQuote makes one word of GRUB's script language that stands for s.
+// grubQuote makes one word of GRUB's script language that stands for s, which has
+// no quotes itself.
 func grubQuote(s string) string {
 	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-:=,+@%") == "" {
 		return s
 	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	return "'" + s + "'"
 }
 
 // oneLine keeps a text for people from being read as anything but a comment.

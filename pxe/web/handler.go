@@ -61,6 +61,11 @@ func (h *Handlers) Secure() http.Handler {
 // mux would redirect to the plain spelling, which firmware does not follow.
 func tidyPath(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			w.Header().Set("Connection", "close")
+			http.Error(w, "a request here has no body", http.StatusBadRequest)
+			return
+		}
 		tidy := new(http.Request)
 		*tidy = *r
 		tidy.URL = &url.URL{Path: "/" + bootfs.Clean(r.URL.Path), RawQuery: r.URL.RawQuery}
