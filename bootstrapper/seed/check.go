@@ -1,0 +1,128 @@
+package seed
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"github.com/rhizome-dev/rhizome/bootstrapper/host"
+	"github.com/rhizome-dev/rhizome/bootstrapper/progress"
+	"github.com/rhizome-dev/rhizome/internal/inventory"
+	"github.com/rhizome-dev/rhizome/internal/manifests"
+	"github.com/rhizome-dev/rhizome/pxe/server"
+)
+
+// check reads the manifests, takes the state and looks at the machine that this
+// runs on. Nothing is started before everything that can be known is right.
+func (f *flow) check(ctx context.Context, p *progress.Phase) (string, error) {
+	inv, findings, err := manifests.ReadDir(f.Dir)
+	if err != nil {
+		return "", err
+	}
+	if err := f.report(p, findings, fmt.Sprintf("mend the manifests; bootstrapper check %s shows the same list", f.Dir)); err != nil {
+		return "", err
+	}
+	f.inv = inv
+	if f.cluster, err = f.inv.Cluster(); err != nil {
+		return "", withFix(err, "bootstrapper init DIR writes an example to start from")
+	}
+	if err := f.openState(p); err != nil {
+		return "", err
+	}
+	if err := f.checkKubeconfig(); err != nil {
+		return "", err
+	}
+	// A cluster that lives needs nothing of this machine but a way to its API.
+	if plan, err := judge(f.look(ctx), f.machineClaim(), f.Now()); err == nil && plan == goOnLiving {
+		f.plan = goOnLiving
+		return fmt.Sprintf("%s; the cluster answers", f.counts()), nil
+	}
+	if err := f.checkHost(ctx, p); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s, first node %s, by %s (%s)", f.counts(), f.first.Name, f.link.Interface.Name, f.link.Address), nil
+}
+
+// report shows findings and fails if one is an error.
+func (f *flow) report(p *progress.Phase, findings []inventory.Finding, fix string) error {
+	errors := 0
+	for _, finding := range findings {
+		if finding.Severity == inventory.Error {
+			errors++
+		}
+		p.Warn("%s: %s", finding.Severity, finding)
+	}
+	if errors > 0 {
+		return withFix(fmt.Errorf("%d of %d findings are errors", errors, len(findings)), "%s", fix)
+	}
+	return nil
+}
+
+func (f *flow) counts() string {
+	return fmt.Sprintf("Cluster %s, %d nodes, %d operating systems", f.cluster.Name, len(f.inv.Nodes), len(f.inv.OperatingSystems))
+}
+
+// checkHost judges this machine and chooses the interface.
+func (f *flow) checkHost(ctx context.Context, p *progress.Phase) error {
+	if f.HTTPPort == 0 {
+		f.HTTPPort = server.DefaultHTTPPort
+	}
+	if f.HTTPSPort == 0 {
+		f.HTTPSPort = server.DefaultHTTPSPort
+	}
+	question := host.Question{Inventory: f.inv, Interface: f.Interface, HTTPPort: f.HTTPPort, HTTPSPort: f.HTTPSPort}
+	facts, err := host.Observe(ctx, question)
+	if err != nil {
+		return err
+	}
+	if err := f.report(p, host.Judge(question, facts), "do what the findings say, then "+goOn); err != nil {
+		return err
+	}
+	cidr, err := netip.ParsePrefix(string(f.cluster.Spec.Network.CIDR))
+	if err != nil {
+		return fmt.Errorf("Cluster/%s: spec.network.cidr: %w", f.cluster.Name, err)
+	}
+	f.link, err = host.Choose(facts.Interfaces, cidr, f.Interface)
+	return err
+}
+
+// look finds out what answers where the cluster would.
+func (f *flow) look(ctx context.Context) []sighting {
+	return look(ctx, endpoints(f.inv), f.secrets.Founding.Authorities.Server.Certificate)
+}
+
+// found decides whether a cluster is founded, or ours is gone on with.
+func (f *flow) found(ctx context.Context, p *progress.Phase) (string, error) {
+	var sightings []sighting
+	var verdict plan
+	// A server of ours that starts may drop a connection: what is unclear is looked
+	// at again before it counts.
+	err := retry(ctx, 5, func() (err error) {
+		sightings = f.look(ctx)
+		verdict, err = judge(sightings, f.machineClaim(), f.Now())
+		if err != nil && !anyUnclear(sightings) {
+			return final{err}
+		}
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	f.plan = verdict
+	switch verdict {
+	case goOnLiving:
+		return "our own cluster answers: " + describe(sightings), nil
+	case finish:
+		return fmt.Sprintf("%s was being installed (its claim is %s): going on", f.first.Name, f.machineState()), nil
+	}
+	return "nothing answers: " + describe(sightings), nil
+}
+
+func anyUnclear(sightings []sighting) bool {
+	for _, s := range sightings {
+		if s.answer == unclear {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,182 @@
+package seed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rhizome-dev/rhizome/bootstrapper/install"
+	"github.com/rhizome-dev/rhizome/bootstrapper/progress"
+	"github.com/rhizome-dev/rhizome/chart"
+	"github.com/rhizome-dev/rhizome/internal/provision"
+)
+
+// sessionLife is how long the credentials that a run itself uses last.
+const sessionLife = 24 * time.Hour
+
+// connect makes the client that this run speaks to the cluster with: at the first
+// node's own address, since the virtual IP may come later.
+func (f *flow) connect() error {
+	kubeconfig, err := f.secrets.Kubeconfig(f.cluster.Name, "https://"+string(f.first.Spec.Address)+":6443", "rhizome-bootstrapper", f.Now(), sessionLife)
+	if err != nil {
+		return err
+	}
+	f.client, err = install.NewClient(kubeconfig)
+	return err
+}
+
+// join waits until the API answers with our authority and the first node is
+// Ready.
+func (f *flow) join(ctx context.Context, p *progress.Phase) (string, error) {
+	if err := f.connect(); err != nil {
+		return "", err
+	}
+	began := f.Now()
+	var asked time.Time
+	var said string
+	ready := func() (bool, error) {
+		if f.Now().Sub(asked) < time.Second {
+			return false, nil
+		}
+		asked = f.Now()
+		call, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		why, err := f.client.NodeReady(call, f.first.Name)
+		if err != nil {
+			// Nobody answers yet, or the API server is starting: that is no news
+			// before the machine has its credentials.
+			f.Logger.Debug("join", "error", err)
+			if f.plan != goOnLiving && f.machineState() != provision.StateExchanged {
+				return false, nil
+			}
+			why = "the API server does not answer yet"
+		}
+		if why != "" && why != said {
+			said = why
+			p.Note("%s", why)
+		}
+		return why == "" && err == nil, nil
+	}
+	if f.service != nil {
+		err := f.await(ctx, p, phaseJoin, ready)
+		return f.joined(), lastSaid(err, said)
+	}
+	for {
+		ok, err := ready()
+		if err != nil || ok {
+			return f.joined(), err
+		}
+		if message := said; message != "" && f.Now().Sub(began) > stallAfter {
+			began = f.Now()
+			p.Stalled("%s; look at the machine's console (journalctl -u k3s)", message)
+		}
+		select {
+		case <-ctx.Done():
+			return "", lastSaid(ctx.Err(), said)
+		case <-time.After(awaitEvery):
+		}
+	}
+}
+
+func (f *flow) joined() string {
+	return fmt.Sprintf("%s is Ready", f.first.Name)
+}
+
+// lastSaid adds what was last known to the end of a wait.
+func lastSaid(err error, said string) error {
+	if err == nil || said == "" {
+		return err
+	}
+	var fix fixable
+	if errors.As(err, &fix) {
+		return fixable{fmt.Errorf("%w; %s", fix.error, said), fix.fix}
+	}
+	return withFix(fmt.Errorf("%w; %s", err, said), "look at the machine's console (journalctl -u k3s), then %s", goOn)
+}
+
+// chart puts the definitions and the operator into the cluster.
+func (f *flow) chart(ctx context.Context, p *progress.Phase) (string, error) {
+	loaded, err := chart.Load()
+	if err != nil {
+		return "", err
+	}
+	theirs, err := f.client.NewerChart(loaded, f.Logger)
+	if err != nil {
+		return "", err
+	}
+	if theirs != "" {
+		p.Note("the cluster has the newer chart %s: it is left alone", theirs)
+	} else {
+		definitions, err := f.client.Definitions(ctx)
+		if err != nil {
+			return "", conflictFix(err)
+		}
+		p.Note("definitions: %s", definitions)
+		release, err := f.client.Chart(ctx, loaded, f.operator.values(), f.Logger)
+		if err != nil {
+			return "", err
+		}
+		p.Note("release %s: %s (chart %s, revision %d)", install.Release, release.Outcome, release.Version, release.Revision)
+	}
+	if err := f.client.Available(ctx, func(why string) { p.Note("%s", why) }); err != nil {
+		return "", withFix(err, "kubectl --kubeconfig %s -n %s get pods, describe and logs say more; then %s", f.kubeconfigPath(), install.Namespace, goOn)
+	}
+	return "the operator runs", nil
+}
+
+// manifests applies what was declared and waits until the operator is content.
+func (f *flow) manifests(ctx context.Context, p *progress.Phase) (string, error) {
+	applied, err := f.client.Manifests(ctx, f.inv)
+	if err != nil {
+		return "", conflictFix(err)
+	}
+	p.Note("%s", applied)
+	if err := f.client.ClusterReady(ctx, f.cluster.Name, func(why string) { p.Note("%s", why) }); err != nil {
+		return "", withFix(err, "kubectl --kubeconfig %s describe cluster.rhizome.dev %s says more; then %s", f.kubeconfigPath(), f.cluster.Name, goOn)
+	}
+	return fmt.Sprintf("%s; Cluster %s is Ready", applied, f.cluster.Name), nil
+}
+
+func conflictFix(err error) error {
+	var conflict *install.ConflictError
+	if errors.As(err, &conflict) {
+		return withFix(err, "the cluster has another source by now: change it there, or bring the manifests in line with it")
+	}
+	return err
+}
+
+// done ends the PXE service and says what there is.
+func (f *flow) done(ctx context.Context, p *progress.Phase) (string, error) {
+	if f.service != nil {
+		f.service.stop()
+		p.Note("the PXE service is closed")
+	}
+	intent, _, err := f.state.Intent()
+	if err != nil {
+		return "", err
+	}
+	if intent.Finished.IsZero() {
+		intent.Finished = f.Now()
+		if err := f.state.SetIntent(intent); err != nil {
+			return "", err
+		}
+	}
+	members, err := f.client.Members(ctx)
+	if err != nil {
+		return "", err
+	}
+	f.summary = nil
+	for _, m := range members {
+		ready := "Ready"
+		if !m.Ready {
+			ready = "not Ready"
+		}
+		f.summary = append(f.summary, fmt.Sprintf("node %s %s %s %s", m.Name, m.Address, ready, m.Version))
+	}
+	f.summary = append(f.summary,
+		"kubeconfig: "+f.kubeconfigPath(),
+		"endpoint: "+provision.Endpoint(f.cluster, f.first),
+		"next: kubectl --kubeconfig "+f.kubeconfigPath()+" get clusters.rhizome.dev,rnodes")
+	return fmt.Sprintf("cluster %s has %d nodes", f.cluster.Name, len(members)), nil
+}

@@ -1,0 +1,163 @@
+package seed
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/rhizome-dev/rhizome/bootstrapper/progress"
+	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
+	"github.com/rhizome-dev/rhizome/internal/provision"
+	"github.com/rhizome-dev/rhizome/pxe/media"
+)
+
+// media sees to it that every file that the machine will ask for is here and is
+// what it must be.
+func (f *flow) media(ctx context.Context, p *progress.Phase) (string, error) {
+	var err error
+	if f.operator, err = readOperatorImage(f.OperatorImage); err != nil {
+		return "", withFix(err, "name an image reference, or an OCI archive as made by `make image`")
+	}
+	if f.plan == goOnLiving {
+		p.Skip("the cluster answers: nothing has to be installed")
+		return "", nil
+	}
+	if err := f.findBootFiles(); err != nil {
+		return "", err
+	}
+	if err := f.releaseFiles(ctx); err != nil {
+		return "", err
+	}
+	path, err := f.cachePath()
+	if err != nil {
+		return "", err
+	}
+	if f.cache, err = media.Open(path); err != nil {
+		return "", err
+	}
+	if f.operator.path != "" {
+		added, err := f.cache.Add(ctx, f.operator.path, f.operator.fileName())
+		if err != nil {
+			return "", err
+		}
+		f.operator.source = media.Source{URL: "file://" + added.Path, SHA256: added.SHA256, Name: added.Name}
+		f.sizes[added.SHA256] = added.Size
+	}
+	files, err := provision.Media(f.seeding(), f.first, f.operator.sources()...)
+	if err != nil {
+		return "", err
+	}
+	var bytes int64
+	for _, medium := range files {
+		fetched, err := f.cache.Fetch(ctx, medium.Source, func(done, total int64) { p.Transfer(medium.Name, done, total) })
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", medium.Kind, err)
+		}
+		f.sizes[fetched.SHA256] = fetched.Size
+		bytes += fetched.Size
+	}
+	return fmt.Sprintf("%d files, %s, verified", len(files), progress.Size(bytes)), nil
+}
+
+// releaseFiles adds the k3s project's release files to the cluster's, if it
+// declares none.
+func (f *flow) releaseFiles(ctx context.Context) error {
+	arch := architecture(f.first)
+	address := provision.ReleaseSums(f.cluster, arch)
+	if address == "" {
+		return nil
+	}
+	version := f.cluster.Spec.Kubernetes.Version
+	sums, known, err := f.state.Sums(version, string(arch))
+	if err != nil {
+		return err
+	}
+	if !known {
+		if sums, err = download(ctx, address); err != nil {
+			return withFix(err, "check spec.kubernetes.version and the way to the internet, or declare spec.kubernetes.files")
+		}
+	}
+	with, err := provision.WithRelease(*f.cluster, arch, sums)
+	if err != nil {
+		return err
+	}
+	if !known {
+		if err := f.state.SetSums(version, string(arch), sums); err != nil {
+			return err
+		}
+	}
+	f.released = &with
+	return nil
+}
+
+// maxSums bounds a file of checksums; k3s' have about ten lines.
+const maxSums = 1 << 20
+
+func download(ctx context.Context, address string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, fmt.Errorf("cannot fetch %s: %w", address, err)
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("cannot fetch the release's checksums: %w", err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("cannot fetch %s: %s", address, answer.Status)
+	}
+	body, err := io.ReadAll(io.LimitReader(answer.Body, maxSums))
+	if err != nil {
+		return nil, fmt.Errorf("cannot fetch %s: %w", address, err)
+	}
+	return body, nil
+}
+
+// packagedBootFiles is where a distribution's package puts the boot files.
+const packagedBootFiles = "/usr/share/rhizome/boot"
+
+// findBootFiles chooses the directory of the loaders and installers, and checks
+// that what this machine needs is in it.
+func (f *flow) findBootFiles() error {
+	candidates := []string{f.BootFiles}
+	if f.BootFiles == "" {
+		candidates = []string{packagedBootFiles}
+		if program, err := os.Executable(); err == nil {
+			candidates = append([]string{filepath.Join(filepath.Dir(program), "boot")}, candidates...)
+		}
+	}
+	const fix = "make them with `make boot`, or name their directory with --boot-files"
+	for _, path := range candidates {
+		if info, err := os.Stat(path); err != nil || !info.IsDir() {
+			continue
+		}
+		files := os.DirFS(path)
+		for _, name := range neededBootFiles(architecture(f.first)) {
+			if info, err := fs.Stat(files, name); err != nil || info.Size() == 0 {
+				return withFix(fmt.Errorf("the boot files in %s lack %s", path, name), fix)
+			}
+		}
+		f.bootFiles = files
+		return nil
+	}
+	return withFix(fmt.Errorf("no boot files in %s", strings.Join(candidates, " or ")), fix)
+}
+
+// neededBootFiles are those without which nothing of an architecture boots. The
+// PXE service checks the loaders.
+func neededBootFiles(arch v1alpha1.Architecture) []string {
+	return []string{"installer/" + string(arch) + "/vmlinuz", "installer/" + string(arch) + "/initrd.img"}
+}
+
+// architecture of a node, with the schema's default.
+func architecture(n *v1alpha1.Node) v1alpha1.Architecture {
+	if n.Spec.Architecture == "" {
+		return v1alpha1.AMD64
+	}
+	return n.Spec.Architecture
+}
