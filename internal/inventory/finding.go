@@ -38,15 +38,22 @@ type Finding struct {
 
 // String is the finding on one line: file:line: object: field: message; fix.
 // Parts that are empty are left out.
-func (f Finding) String() string {
-	var parts []string
-	if f.File != "" {
-		at := f.File
-		if f.Line > 0 {
-			at = fmt.Sprintf("%s:%d", f.File, f.Line)
-		}
-		parts = append(parts, at)
+func (f Finding) String() string { return f.Location() + f.Text() }
+
+// Location is the beginning of the line, "file:line: ", or empty.
+func (f Finding) Location() string {
+	switch {
+	case f.File == "":
+		return ""
+	case f.Line == 0:
+		return oneLine(f.File) + ": "
 	}
+	return fmt.Sprintf("%s:%d: ", oneLine(f.File), f.Line)
+}
+
+// Text is what follows the location: "object: field: message; fix".
+func (f Finding) Text() string {
+	var parts []string
 	for _, part := range []string{f.Object, f.Field} {
 		if part != "" {
 			parts = append(parts, part)
