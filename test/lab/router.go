@@ -52,7 +52,10 @@ func startRouter(ctx context.Context, lab *Lab, dhcp bool) (*Router, error) {
 	first, last := leaseRange(network.LAN)
 	r := &Router{First: first, Last: last, leases: filepath.Join(lab.Dir, "router.leases")}
 	args := []string{
-		"--conf-file=/dev/null", "--keep-in-foreground", "--log-facility=-", "--pid-file=", "--user=root",
+		"--conf-file=/dev/null", "--keep-in-foreground", "--log-facility=-", "--pid-file=",
+		// A change of user or group would undo the promise to die with the lab
+		// (prctl(2), PR_SET_PDEATHSIG).
+		"--user=root", "--group=root",
 		"--interface=eth0", "--bind-interfaces",
 		"--no-resolv", "--no-hosts", "--log-queries",
 	}

@@ -5,12 +5,10 @@ package lab
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 
 	"github.com/mdlayher/packet"
@@ -99,7 +97,7 @@ func (s *standby) listen(ctx context.Context, logger *slog.Logger) {
 	for {
 		n, _, err := s.conn.ReadFrom(frame)
 		if err != nil {
-			if !errors.Is(err, os.ErrClosed) && !errors.Is(err, net.ErrClosed) {
+			if ctx.Err() == nil {
 				logger.Error("the Wake-on-LAN listener has stopped", "error", err)
 			}
 			return
@@ -112,11 +110,11 @@ func (s *standby) listen(ctx context.Context, logger *slog.Logger) {
 		wake := s.wake[mac.String()]
 		s.mu.Unlock()
 		if wake == nil {
-			logger.Info("magic packet for a machine that is not in the lab", "mac", mac)
+			logger.Info("magic packet for a machine that is not in the lab", "mac", mac.String())
 			continue
 		}
-		if err := wake(ctx); err != nil {
-			logger.Error("cannot power a machine on", "mac", mac, "error", err)
+		if err := wake(ctx); err != nil && ctx.Err() == nil {
+			logger.Error("cannot power a machine on", "mac", mac.String(), "error", err)
 		}
 	}
 }
