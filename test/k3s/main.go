@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 	_ "time/tzdata" // the controller manager's CronJobs
 
 	"go.etcd.io/etcd/server/v3/etcdmain"
@@ -44,6 +45,9 @@ func main() {
 	}
 	if isPart(name) {
 		os.Args = args
+		if os.Getenv(endWithParent) != "" {
+			go endWith(os.Getppid())
+		}
 		os.Exit(runPart(name))
 	}
 	if len(args) < 2 {
@@ -64,6 +68,17 @@ func main() {
 		fmt.Fprintf(os.Stderr, "k3s (stand-in): %q is not a command that the stand-in has\n\n%s", args[1], usage)
 		os.Exit(2)
 	}
+}
+
+// endWithParent is the environment variable by which a test asks a part to end
+// when the test's process is gone, however that ended.
+const endWithParent = "K3S_STANDIN_END_WITH_PARENT"
+
+func endWith(parent int) {
+	for os.Getppid() == parent {
+		time.Sleep(time.Second)
+	}
+	os.Exit(1)
 }
 
 func isPart(name string) bool {

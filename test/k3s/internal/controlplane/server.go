@@ -102,9 +102,7 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 	s.startControllers()
 	go s.deployManifests(ctx)
-	if !s.Config.DisableAgent {
-		go s.watchMembership(ctx)
-	}
+	go s.watchMembership(ctx)
 	return nil
 }
 

@@ -1,0 +1,180 @@
+// Package kube gives tests a real API server: etcd and kube-apiserver on
+// loopback, with Rhizome's CRDs, shared by the tests of a package.
+//
+// A package that uses it hands its TestMain over:
+//
+//	func TestMain(m *testing.M) { kube.Main(m) }
+//
+// No controller manager and no node run here: nothing deletes what is owned,
+// no Pod ever starts.
+package kube
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+)
+
+// StandinVariable names the environment variable with the path of the stand-in
+// for the k3s binary. Without it, test/k3s/build.sh builds or finds it.
+const StandinVariable = "RHIZOME_K3S_STANDIN"
+
+// endWithParent makes the stand-in's programs end when the test binary does,
+// however that ends. It is the stand-in's own variable.
+const endWithParent = "K3S_STANDIN_END_WITH_PARENT"
+
+var (
+	mu      sync.Mutex
+	inMain  bool
+	running *environment
+	failed  error
+)
+
+type environment struct {
+	env    envtest.Environment
+	config *rest.Config
+	dir    string
+}
+
+// Main runs a package's tests, stops the API server if one of them started
+// it, and exits.
+func Main(m *testing.M) {
+	mu.Lock()
+	inMain = true
+	mu.Unlock()
+	code := m.Run()
+	if err := stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "cannot stop the API server:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// Start returns a configuration with which the test is cluster administrator.
+// The first call in a package starts the API server; all share it, so tests
+// use names or namespaces of their own. It may be called from parallel tests.
+func Start(t testing.TB) *rest.Config {
+	t.Helper()
+	mu.Lock()
+	defer mu.Unlock()
+	if !inMain {
+		t.Fatal("the package's TestMain must call kube.Main, which stops the API server")
+	}
+	if running == nil && failed == nil {
+		running, failed = start()
+	}
+	if failed != nil {
+		t.Fatalf("no API server for this test: %v", failed)
+	}
+	return rest.CopyConfig(running.config)
+}
+
+// Standin returns the path of the stand-in for the k3s binary, building it if
+// need be. The airgap archive and links for each program lie beside it.
+func Standin(t testing.TB) string {
+	t.Helper()
+	path, err := standin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func start() (*environment, error) {
+	root, err := moduleRoot()
+	if err != nil {
+		return nil, err
+	}
+	binary, err := standin()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "kube-")
+	if err != nil {
+		return nil, err
+	}
+	e := &environment{dir: dir}
+	e.env = envtest.Environment{
+		CRDDirectoryPaths:        []string{filepath.Join(root, "crds")},
+		ErrorIfCRDPathMissing:    true,
+		ControlPlaneStartTimeout: 3 * time.Minute,
+		ControlPlaneStopTimeout:  time.Minute,
+	}
+	// The stand-in looks at the name by which it was called.
+	for name, path := range map[string]*string{
+		"etcd":           &e.env.ControlPlane.GetEtcd().Path,
+		"kube-apiserver": &e.env.ControlPlane.GetAPIServer().Path,
+	} {
+		*path = filepath.Join(dir, name)
+		if err := os.Symlink(binary, *path); err != nil {
+			return nil, errors.Join(err, os.RemoveAll(dir))
+		}
+	}
+	if err := os.Setenv(endWithParent, "1"); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	if e.config, err = e.env.Start(); err != nil {
+		return nil, errors.Join(err, e.env.Stop(), os.RemoveAll(dir))
+	}
+	e.config.QPS, e.config.Burst = 200, 400
+	return e, nil
+}
+
+func stop() error {
+	mu.Lock()
+	defer mu.Unlock()
+	if running == nil {
+		return nil
+	}
+	e := running
+	running = nil
+	return errors.Join(e.env.Stop(), os.RemoveAll(e.dir))
+}
+
+func standin() (string, error) {
+	if path := os.Getenv(StandinVariable); path != "" {
+		if _, err := os.Stat(path); err != nil {
+			return "", fmt.Errorf("%s: %w; run test/k3s/build.sh, which prints the path", StandinVariable, err)
+		}
+		return filepath.Abs(path)
+	}
+	root, err := moduleRoot()
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command(filepath.Join(root, "test", "k3s", "build.sh"))
+	var progress strings.Builder
+	cmd.Stderr = &progress
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("cannot build the stand-in for k3s (run test/k3s/build.sh): %w\n%s", err, progress.String())
+	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	return lines[len(lines)-1], nil
+}
+
+// moduleRoot is where Rhizome's own go.mod lies, above the test's directory.
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for d := dir; ; d = filepath.Dir(d) {
+		b, err := os.ReadFile(filepath.Join(d, "go.mod"))
+		if err == nil && strings.HasPrefix(string(b), "module github.com/rhizome-dev/rhizome\n") {
+			return d, nil
+		}
+		if d == filepath.Dir(d) {
+			return "", fmt.Errorf("%s is not inside Rhizome's module", dir)
+		}
+	}
+}
