@@ -166,15 +166,6 @@ func TestCheck(t *testing.T) {
 		{"a format of a later release that no node uses is sound", func(inv *Inventory) {
 			inv.OperatingSystems = append(inv.OperatingSystems, system("fedora", v1alpha1.FormatKickstart, "https://example.org/fedora.iso", v1alpha1.AMD64))
 		}, nil},
-		{"a qcow2 image", func(inv *Inventory) {
-			inv.OperatingSystems[0] = system("debian", v1alpha1.FormatImage, "https://example.org/debian.QCOW2", v1alpha1.AMD64)
-		}, []want{{"NotARawImage", "OperatingSystem/debian", "spec.media[0].url", "debian.QCOW2 is not a raw disk image"}}},
-		{"an archive", func(inv *Inventory) {
-			inv.OperatingSystems[0] = system("debian", v1alpha1.FormatImage, "https://example.org/debian.tar.xz", v1alpha1.AMD64)
-		}, []want{{"NotARawImage", "OperatingSystem/debian", "spec.media[0].url", "debian.tar.xz"}}},
-		{"compressed raw images are sound", func(inv *Inventory) {
-			inv.OperatingSystems[0] = system("debian", v1alpha1.FormatImage, "https://example.org/debian.raw.zst", v1alpha1.AMD64)
-		}, nil},
 		{"files of one architecture of two", func(inv *Inventory) {
 			inv.Nodes[1].Spec.Architecture = v1alpha1.ARM64
 			spec(inv).Kubernetes.Files = []v1alpha1.KubernetesFiles{{Architecture: v1alpha1.AMD64}}

@@ -3,7 +3,6 @@ package inventory
 import (
 	"fmt"
 	"net/netip"
-	"path"
 	"slices"
 	"strings"
 
@@ -46,7 +45,6 @@ var rules = []rule{
 	{Rule{"UnknownOperatingSystem", Error, "the OperatingSystem that the Cluster or a Node names is declared", "there would be nothing to install"}, unknownOperatingSystem},
 	{Rule{"NoMedium", Error, "the OperatingSystem of a Node has a medium for the Node's architecture", "there would be nothing to install"}, noMedium},
 	{Rule{"FormatUnsupported", Error, "the OperatingSystem of a Node has a format that this release can install: Image", "the others stand in the API for later releases"}, formatUnsupported},
-	{Rule{"NotARawImage", Error, "the medium of an OperatingSystem of the format Image is a raw disk image, compressed or not", "it is streamed to the disk as it is; a qcow2 file or an archive would not boot"}, notARawImage},
 	{Rule{"FilesIncomplete", Warning, "kubernetes.files, if it is set, lists the architecture of every Node", "the others would take the release from the k3s project, not from where the listed ones come"}, filesIncomplete},
 }
 
@@ -325,28 +323,6 @@ func formatUnsupported(c *checker) {
 			c.find(kindOperatingSystem, i, "spec.format", "use a cloud image and the format Image", "this release cannot install the format %s, which Node/%s needs", f, n.Name)
 		}
 	})
-}
-
-// notRaw are the endings of what is no raw disk image, under a compression or
-// not.
-var notRaw = []string{".qcow2", ".qcow", ".vmdk", ".vhd", ".vhdx", ".vdi", ".iso", ".tar", ".tgz", ".txz", ".zip", ".ova"}
-
-func notARawImage(c *checker) {
-	for i := range c.inv.OperatingSystems {
-		if c.inv.OperatingSystems[i].Spec.Format != v1alpha1.FormatImage {
-			continue
-		}
-		for j, m := range c.inv.OperatingSystems[i].Spec.Media {
-			name := path.Base(strings.ToLower(string(m.URL)))
-			for _, compressed := range []string{".gz", ".xz", ".zst"} {
-				name = strings.TrimSuffix(name, compressed)
-			}
-			if slices.Contains(notRaw, path.Ext(name)) {
-				c.find(kindOperatingSystem, i, fmt.Sprintf("spec.media[%d].url", j), "name the distribution's raw image (.raw, or .raw.gz, .raw.xz, .raw.zst), or convert it with qemu-img convert -O raw",
-					"%s is not a raw disk image", path.Base(string(m.URL)))
-			}
-		}
-	}
 }
 
 func filesIncomplete(c *checker) {
