@@ -10,6 +10,7 @@
 #   IMAGE              name of the image (ghcr.io/rhizome-dev/rhizome)
 #   GOARCH             architecture (this machine's)
 #   SOURCE_DATE_EPOCH  time of everything within (that of the last commit)
+#   REVISION           commit that it was built from (the current one)
 #   CONTEXT            where the image's files are laid out (dist/image)
 #
 # The same inputs give the same archive, byte for byte.
@@ -22,7 +23,7 @@ version=${VERSION:-v0.1.0-dev}
 image=${IMAGE:-ghcr.io/rhizome-dev/rhizome}
 arch=${GOARCH:-$(go env GOARCH)}
 epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
-revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
+revision=${REVISION:-$(git rev-parse HEAD 2>/dev/null || echo unknown)}
 source=https://github.com/rhizome-dev/rhizome
 
 fail() { echo "image: $*" >&2; exit 1; }

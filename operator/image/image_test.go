@@ -28,7 +28,8 @@ func build(t *testing.T, boot string) string {
 	t.Helper()
 	archive := filepath.Join(t.TempDir(), "image.tar")
 	cmd := exec.CommandContext(t.Context(), "./build.sh", archive, boot)
-	cmd.Env = append(os.Environ(), "VERSION="+version, "SOURCE_DATE_EPOCH=1700000000", "CONTEXT="+filepath.Join(t.TempDir(), "context"))
+	cmd.Env = append(os.Environ(), "VERSION="+version, "REVISION=test", "SOURCE_DATE_EPOCH=1700000000",
+		"CONTEXT="+filepath.Join(t.TempDir(), "context"))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build.sh: %v\n%s", err, out)
 	}
