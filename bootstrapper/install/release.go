@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"reflect"
 	"time"
@@ -12,7 +13,9 @@ import (
 	"helm.sh/helm/v3/pkg/action"
 	helmchart "helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chartutil"
+	"helm.sh/helm/v3/pkg/kube"
 	"helm.sh/helm/v3/pkg/release"
+	"helm.sh/helm/v3/pkg/storage"
 	"helm.sh/helm/v3/pkg/storage/driver"
 	"sigs.k8s.io/yaml"
 )
@@ -115,10 +118,19 @@ func copyValues(in map[string]any) map[string]any {
 
 // release is Helm, and the last release of our name, nil if there is none.
 func (c *Client) release(logger *slog.Logger) (*action.Configuration, *release.Release, error) {
-	helm := &action.Configuration{}
 	said := func(format string, args ...any) { logger.Debug("helm: " + fmt.Sprintf(format, args...)) }
-	if err := helm.Init(getter{c}, Namespace, "secret", said); err != nil {
-		return nil, nil, fmt.Errorf("cannot start Helm: %w", err)
+	// What Configuration.Init does for the storage in Secrets; Init itself would
+	// link the storage in SQL databases.
+	secrets := driver.NewSecrets(c.core.CoreV1().Secrets(Namespace))
+	secrets.Log = said
+	client := kube.New(getter{c})
+	client.Log = said
+	helm := &action.Configuration{
+		RESTClientGetter: getter{c},
+		Releases:         storage.Init(secrets),
+		KubeClient:       client,
+		Log:              said,
+		HookOutputFunc:   func(_, _, _ string) io.Writer { return io.Discard },
 	}
 	last, err := helm.Releases.Last(Release)
 	if errors.Is(err, driver.ErrReleaseNotFound) {
