@@ -71,7 +71,15 @@ fetch() {
         fi
     fi
     chmod "$2" "$part"
-    mv -f "$part" "$target"
+    settle "$part" "$target"
+}
+
+# settle NEW PLACE gives a complete file its name. It is on the disk for good by
+# then: a power cut does not leave an empty file under that name.
+settle() {
+    sync "$1"
+    mv -f "$1" "$2"
+    sync "${2%/*}"
 }
 
 # exchange stores the credentials. The claim is exchanged once, and only for a
@@ -108,9 +116,7 @@ exchange() {
         rm -f "$answer"
         give_up 'the credentials are no archive'
     }
-    sync
-    mv -f "$answer" "$archive"
-    sync
+    settle "$answer" "$archive"
 }
 
 if [ -e "$joined" ]; then
@@ -137,7 +143,9 @@ done <"$config"
 
 exchange
 tar -xpf "$archive" -C "$root/"
-sync
+tar -tf "$archive" | while read -r name; do
+    sync "$root/$name"
+done
 
 systemctl ${root:+"--root=$root"} enable "$unit"
 if [ -z "$root" ]; then
@@ -148,5 +156,5 @@ say "$unit is started"
 
 # From here on the claim is spent and the credentials have their places.
 : >"$joined"
-sync
+sync "$joined" "$state"
 rm -f "$claim" "$archive"
