@@ -106,16 +106,13 @@ func start() (*environment, error) {
 	e.env = envtest.Environment{
 		CRDDirectoryPaths:        []string{filepath.Join(root, "crds")},
 		ErrorIfCRDPathMissing:    true,
+		BinaryAssetsDirectory:    dir,
 		ControlPlaneStartTimeout: 3 * time.Minute,
 		ControlPlaneStopTimeout:  time.Minute,
 	}
 	// The stand-in looks at the name by which it was called.
-	for name, path := range map[string]*string{
-		"etcd":           &e.env.ControlPlane.GetEtcd().Path,
-		"kube-apiserver": &e.env.ControlPlane.GetAPIServer().Path,
-	} {
-		*path = filepath.Join(dir, name)
-		if err := os.Symlink(binary, *path); err != nil {
+	for _, name := range []string{"etcd", "kube-apiserver"} {
+		if err := os.Symlink(binary, filepath.Join(dir, name)); err != nil {
 			return nil, errors.Join(err, os.RemoveAll(dir))
 		}
 	}
