@@ -283,6 +283,16 @@ func (m *Machine) Status(ctx context.Context) (string, error) {
 	return status.Status, err
 }
 
+// MachineStatus is Machine.Status for a machine of another process, by its
+// directory.
+func MachineStatus(ctx context.Context, dir string) string {
+	var status struct{ Status string }
+	if err := qmpExecute(ctx, filepath.Join(dir, monitorFile), "query-status", &status); err != nil {
+		return "off"
+	}
+	return status.Status
+}
+
 func (m *Machine) monitorCommand(ctx context.Context, command string, result any) error {
 	if !m.Running() {
 		return fmt.Errorf("machine %s is off", m.Config.Name)
@@ -326,7 +336,7 @@ func (m *Machine) explain(err error) error {
 	if !m.Running() {
 		state = "off"
 	}
-	return fmt.Errorf("machine %s (%s): %w; the end of %s:\n%s", m.Config.Name, state, err, m.SerialLog(), tailOf(m.SerialLog(), 30))
+	return fmt.Errorf("machine %s (%s): %w; the end of %s:\n%s", m.Config.Name, state, err, m.SerialLog(), Tail(m.SerialLog(), 30))
 }
 
 // SerialLog is the file with the output of the serial console.

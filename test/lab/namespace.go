@@ -75,10 +75,12 @@ func (n *Namespace) Path() string {
 // when ctx ends and when this process dies. SysProcAttr may be extended, not
 // replaced.
 func (n *Namespace) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	return command(ctx, n.Path(), name, args...)
+	return CommandIn(ctx, n.Path(), name, args...)
 }
 
-func command(ctx context.Context, namespace, name string, args ...string) *exec.Cmd {
+// CommandIn is Namespace.Command for a namespace that another process of this
+// machine holds; namespace is what its Path returned.
+func CommandIn(ctx context.Context, namespace, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--net=" + namespace, "--", name}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd

@@ -55,7 +55,7 @@ func (p *process) running() bool {
 
 // ended describes the program's end, with the last lines that it said.
 func (p *process) ended() error {
-	return fmt.Errorf("the lab's %s has ended: %w; the end of %s:\n%s", p.name, p.err, p.log, tailOf(p.log, 15))
+	return fmt.Errorf("the lab's %s has ended: %w; the end of %s:\n%s", p.name, p.err, p.log, Tail(p.log, 15))
 }
 
 // waitForPort waits until something accepts TCP connections at the address.

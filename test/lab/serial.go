@@ -75,8 +75,9 @@ func (s *serialLog) find(pattern *regexp.Regexp) (line string, found bool, err e
 	return "", false, nil
 }
 
-// tailOf is the last lines of a file, for a person.
-func tailOf(path string, lines int) string {
+// Tail is the last lines of a console's log file that have something on them,
+// without what steers a terminal.
+func Tail(path string, lines int) string {
 	output, err := os.ReadFile(path)
 	if err != nil {
 		return fmt.Sprintf("(%v)", err)

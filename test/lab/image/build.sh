@@ -2,7 +2,10 @@
 # Builds the lab's operating system image: a generic Debian 12 cloud image for
 # x86-64 that boots on UEFI and BIOS and is configured by cloud-init (NoCloud).
 #
-# usage: build.sh DIR
+# usage: build.sh [DIR]
+#
+# Without DIR the image is built into the lab's cache, unless it is there, and
+# its path is printed.
 #
 # DIR gets os.raw.zst (GPT disk image), os.raw.zst.sha256, os.raw.size (bytes
 # unpacked), vmlinuz and packages (what is in it, with versions). The work is
@@ -12,8 +15,11 @@
 # LAB_APT_SOURCES names a sources file to use in their place.
 set -eu
 
-out=$1
 here=$(cd "$(dirname "$0")" && pwd)
+if [ $# -eq 0 ]; then
+	cd "$here/.." && exec go run ./cmd/lab image
+fi
+out=$1
 suite=bookworm
 label=cloudimg-rootfs
 work=$(mktemp -d "$out/build.XXXXXX")

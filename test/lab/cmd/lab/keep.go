@@ -1,0 +1,127 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rhizome-dev/rhizome/test/lab"
+)
+
+// keepCommand owns the lab: machines, router and network live and die with its
+// process. `lab up` starts it in the background.
+func keepCommand() *cobra.Command {
+	var firmware string
+	cmd := &cobra.Command{
+		Use:    "keep",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir, err := labDir()
+			if err != nil {
+				return err
+			}
+			return keep(cmd.Context(), dir, lab.Firmware(firmware))
+		},
+	}
+	cmd.Flags().StringVar(&firmware, "firmware", string(lab.UEFI), "")
+	return cmd
+}
+
+func keep(ctx context.Context, dir string, firmware lab.Firmware) (err error) {
+	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	l, err := lab.Start(ctx, lab.Options{Dir: filepath.Join(dir, machinesDir), Logger: logger})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	m, err := l.Machine(lab.MachineConfig{Name: "node1", Firmware: firmware})
+	if err != nil {
+		return err
+	}
+	self, err := identify(os.Getpid())
+	if err != nil {
+		return err
+	}
+	address := l.Network.Gateway
+	for range 9 { // the tenth of the network
+		address = address.Next()
+	}
+	s := state{
+		Keeper: self, Namespace: l.Network.Path(),
+		LAN: l.Network.LAN.String(), Gateway: l.Network.Gateway.String(),
+		Machines: []machineState{{
+			Name: m.Config.Name, MAC: m.Config.MAC.String(), Address: address.String(), Firmware: string(firmware),
+			Serial: m.SerialLog(), Disk: m.Config.Disks[0].Serial,
+		}},
+	}
+	if err := writeState(filepath.Join(dir, stateFile), s); err != nil {
+		return err
+	}
+	logger.Info("the lab is up", "dir", dir)
+	<-ctx.Done()
+	logger.Info("the lab ends")
+	return nil
+}
+
+func writeState(path string, s state) error {
+	raw, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(path+".new", raw, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// startKeeper starts the lab in the background and waits until it is up.
+func startKeeper(ctx context.Context, dir, firmware string) (state, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return state{}, err
+	}
+	log, err := os.OpenFile(filepath.Join(dir, keeperLog), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return state{}, err
+	}
+	defer log.Close()
+	keeper := exec.Command("/proc/self/exe", "keep", "--firmware="+firmware)
+	keeper.Stdout, keeper.Stderr = log, log
+	// Out of the terminal's reach: Ctrl-C ends the seeding, not the machines.
+	keeper.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := keeper.Start(); err != nil {
+		return state{}, fmt.Errorf("cannot start the lab: %w", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- keeper.Wait() }()
+	for {
+		if _, s, err := readState(); err == nil {
+			return s, nil
+		}
+		select {
+		case err := <-ended:
+			said, _ := os.ReadFile(log.Name())
+			return state{}, fmt.Errorf("the lab does not start: %w: %s", err, strings.TrimSpace(string(said)))
+		case <-ctx.Done():
+			_ = keeper.Process.Signal(syscall.SIGTERM)
+			return state{}, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// nodeAddress is the declared address of the first machine.
+func (s state) nodeAddress() netip.Addr { return netip.MustParseAddr(s.Machines[0].Address) }

@@ -1,0 +1,135 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// state is what the keeper of a running lab tells the other commands.
+type state struct {
+	// Keeper is the process that owns the lab.
+	Keeper processID `json:"keeper"`
+	// Namespace is the file by which the laptop's network is entered.
+	Namespace string         `json:"namespace"`
+	LAN       string         `json:"lan"`
+	Gateway   string         `json:"gateway"`
+	Machines  []machineState `json:"machines"`
+}
+
+type machineState struct {
+	Name     string `json:"name"`
+	MAC      string `json:"mac"`
+	Address  string `json:"address"` // which it will have
+	Firmware string `json:"firmware"`
+	Serial   string `json:"serialLog"`
+	Disk     string `json:"diskSerial"`
+}
+
+// processID names a process for good: numbers are used again, start times are not.
+type processID struct {
+	PID   int    `json:"pid"`
+	Start string `json:"start"` // in clock ticks since the host's boot
+}
+
+// Files and directories below the lab's directory.
+const (
+	stateFile     = "lab.json"
+	keeperLog     = "lab.log"
+	machinesDir   = "m" // short: QEMU's sockets are in it
+	repositoryDir = "repository"
+	seedDir       = "seed"
+	mediaDir      = "media"
+	kubeconfig    = "kubeconfig"
+)
+
+// labDir is the place of the one lab that a user has up.
+func labDir() (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(cache, "rhizome", "lab", "up"), nil
+}
+
+var errNoLab = errors.New("no lab is up; `lab up` starts one")
+
+// readState returns the state of the running lab, or errNoLab.
+func readState() (dir string, s state, err error) {
+	dir, err = labDir()
+	if err != nil {
+		return "", state{}, err
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, stateFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return dir, state{}, errNoLab
+	}
+	if err != nil {
+		return dir, state{}, err
+	}
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return dir, state{}, fmt.Errorf("%s: %w; `lab down` cleans up", filepath.Join(dir, stateFile), err)
+	}
+	if !s.Keeper.alive() {
+		return dir, s, errNoLab
+	}
+	return dir, s, nil
+}
+
+func identify(pid int) (processID, error) {
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return processID{}, err
+	}
+	start, err := startTime(stat)
+	return processID{PID: pid, Start: start}, err
+}
+
+// startTime is field 22 of proc(5)'s stat. Field 2, the program's name, is in
+// parentheses and may hold anything.
+func startTime(stat []byte) (string, error) {
+	end := bytes.LastIndexByte(stat, ')')
+	fields := strings.Fields(string(stat[end+1:]))
+	if end < 0 || len(fields) < 20 {
+		return "", fmt.Errorf("not a process's stat: %q", stat)
+	}
+	return fields[19], nil
+}
+
+func (p processID) alive() bool {
+	now, err := identify(p.PID)
+	return err == nil && now == p
+}
+
+// processesIn are the processes whose network namespace is the given file's.
+func processesIn(namespace string) ([]processID, error) {
+	want, err := os.Readlink(namespace)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return nil, err
+	}
+	var found []processID
+	for _, entry := range entries {
+		if ns, err := os.Readlink(filepath.Join(entry, "ns", "net")); err != nil || ns != want {
+			continue // a process of another network, or one that has just ended
+		}
+		pid, err := strconv.Atoi(filepath.Base(entry))
+		if err != nil {
+			continue
+		}
+		if id, err := identify(pid); err == nil {
+			found = append(found, id)
+		}
+	}
+	return found, nil
+}

@@ -1,0 +1,194 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rhizome-dev/rhizome/test/lab"
+)
+
+// upOptions are the flags of `lab up`. Paths that are empty are looked for beside
+// this program, where `make` puts things.
+type upOptions struct {
+	bootstrapper, operatorImage, bootFiles, k3s, firmware, loader string
+}
+
+func upCommand() *cobra.Command {
+	var o upOptions
+	cmd := &cobra.Command{
+		Use:   "up [-- SEED FLAG...]",
+		Short: "Start the lab and seed its machine; run again, it goes on where it was",
+		Long: `Starts a private network with a home router and a blank machine, and runs
+"bootstrapper seed" in it. The machine is turned on by Wake-on-LAN and boots from
+the network. The lab stays up until "lab down".
+
+K3S_VERSION, such as v1.33.5+k3s1, takes that release of k3s from the internet in
+place of the stand-in of test/k3s.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return up(cmd.Context(), o, args)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.bootstrapper, "bootstrapper", "", "the bootstrapper (default: beside this program)")
+	f.StringVar(&o.operatorImage, "operator-image", "", "OCI archive of the operator (default: operator-amd64.tar beside this program, if it is there)")
+	f.StringVar(&o.bootFiles, "boot-files", "", "boot loaders and installer (default: the bootstrapper's own choice)")
+	f.StringVar(&o.k3s, "k3s", "", "a built stand-in for k3s (default: test/k3s/build.sh of the working directory builds it)")
+	f.StringVar(&o.firmware, "firmware", string(lab.UEFI), "UEFI or BIOS")
+	f.StringVar(&o.loader, "loader", "Auto", "boot loader: Auto, IPXE or GRUB")
+	return cmd
+}
+
+func up(ctx context.Context, o upOptions, seedFlags []string) error {
+	if os.Geteuid() != 0 {
+		return errors.New("the lab makes network namespaces and needs root: run it with sudo")
+	}
+	if o.firmware != string(lab.UEFI) && o.firmware != string(lab.BIOS) {
+		return fmt.Errorf("--firmware %s: want UEFI or BIOS", o.firmware)
+	}
+	seed, err := o.seedCommand()
+	if err != nil {
+		return err
+	}
+	dir, s, err := readState()
+	running := err == nil
+	if err != nil && !errors.Is(err, errNoLab) {
+		return err
+	}
+	unlock, err := lockUp(dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	image, err := lab.BuildImage(ctx, os.Stderr)
+	if err != nil {
+		return err
+	}
+	var k3s release
+	if version := os.Getenv("K3S_VERSION"); version != "" {
+		k3s, err = realK3s(ctx, version)
+	} else {
+		k3s, err = standIn(ctx, filepath.Join("test", "k3s", "build.sh"), o.k3s)
+	}
+	if err != nil {
+		return err
+	}
+
+	if running {
+		fmt.Println("The lab is up already: going on with it.")
+	} else {
+		// What is there is of a lab that was not shut down; nothing of it runs.
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+		if s, err = startKeeper(ctx, dir, o.firmware); err != nil {
+			return err
+		}
+	}
+	repository := filepath.Join(dir, repositoryDir)
+	if err := writeRepository(repository, s, k3s, image, o.loader); err != nil {
+		return err
+	}
+	m := s.Machines[0]
+	fmt.Printf("Lab network %s; machine %s (%s firmware, blank disk, powered off), MAC %s.\n", s.LAN, m.Name, m.Firmware, m.MAC)
+	fmt.Printf("Serial console: %s\n\n", m.Serial)
+
+	seed = append(seed,
+		"--state="+filepath.Join(dir, seedDir), "--cache="+filepath.Join(dir, mediaDir),
+		"--kubeconfig="+filepath.Join(dir, kubeconfig))
+	seed = append(append(seed, seedFlags...), repository)
+	if err := runInside(dir, s, seed...); err != nil {
+		fmt.Fprintf(os.Stderr, "\nThe seed did not finish. The lab stays up to be looked at:\n"+
+			"  serial console  %s\n  lab's own log   %s\nRun `lab up` again to go on, or `lab down` to remove it.\n",
+			m.Serial, filepath.Join(dir, keeperLog))
+		return err
+	}
+
+	fmt.Println()
+	if err := kubectl(dir, s, "get", "nodes", "--output=wide"); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	self = shortest(self)
+	fmt.Printf("\nKubeconfig: %s (valid on the lab's network)\n\n"+
+		"  %[2]s kubectl get pods -A     look at the cluster\n"+
+		"  %[2]s exec -- bash            a shell on the lab's network\n"+
+		"  %[2]s status                  machines, router and cluster\n"+
+		"  %[2]s down                    stop and remove everything\n", filepath.Join(dir, kubeconfig), self)
+	return nil
+}
+
+// seedCommand is the start of the bootstrapper's command line.
+func (o upOptions) seedCommand() ([]string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	beside := filepath.Dir(self)
+	if o.bootstrapper == "" {
+		o.bootstrapper = filepath.Join(beside, "bootstrapper")
+	}
+	if _, err := os.Stat(o.bootstrapper); err != nil {
+		return nil, fmt.Errorf("no bootstrapper: %w; build it with make, or name it with --bootstrapper", err)
+	}
+	command := []string{o.bootstrapper, "seed"}
+	if o.operatorImage == "" {
+		if archive := filepath.Join(beside, "operator-amd64.tar"); exists(archive) {
+			o.operatorImage = archive
+		}
+	}
+	if o.operatorImage != "" {
+		command = append(command, "--operator-image="+o.operatorImage)
+	}
+	if o.bootFiles != "" {
+		command = append(command, "--boot-files="+o.bootFiles)
+	}
+	return command, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// shortest is a path as a person would type it here.
+func shortest(path string) string {
+	cwd, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	relative, err := filepath.Rel(cwd, path)
+	if err != nil || strings.HasPrefix(relative, "..") {
+		return path
+	}
+	return relative
+}
+
+// lockUp keeps two `lab up` from working on the same lab.
+func lockUp(dir string) (unlock func(), err error) {
+	path := dir + ".lock"
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = lock.Close()
+		return nil, errors.New("another `lab up` is at work")
+	}
+	return func() { _ = lock.Close() }, nil
+}
