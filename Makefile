@@ -26,7 +26,8 @@ endif
 export GOFLAGS := -buildvcs=false
 
 GO_LDFLAGS := -s -w -X main.version=$(VERSION)
-PACKAGE_LISTS := $(shell find pxe test -name packages.txt)
+ARCHIVE := dist/rhizome-operator.oci.tar
+PACKAGE_LISTS := $(shell find operator pxe test -name packages.txt)
 
 # Packages whose tests boot virtual machines. They run one after another: each
 # wants the whole machine.
@@ -40,7 +41,7 @@ help: ## Show this list
 
 .PHONY: lab
 lab: build programs ## Grow a cluster from a blank virtual machine; it stays up until `make lab-down`
-	dist/lab up
+	dist/lab up --operator-image $(ARCHIVE)
 
 .PHONY: lab-down
 lab-down: ## Stop the lab; nothing of it is left behind
@@ -50,13 +51,13 @@ lab-down: ## Stop the lab; nothing of it is left behind
 
 .PHONY: setup
 setup: ## Install the Debian packages that building and testing need
-	test/setup/apt.sh test/setup/packages.txt $(PACKAGE_LISTS)
+	test/setup/apt.sh $(PACKAGE_LISTS)
 
 .PHONY: build
-build: setup bootstrapper boot-files image ## Build everything that is shipped, into dist/
+build: bootstrapper image ## Build everything that is shipped, into dist/
 
 .PHONY: bootstrapper
-bootstrapper: ## Build dist/bootstrapper for this machine
+bootstrapper: setup ## Build dist/bootstrapper for this machine
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(GO_LDFLAGS)' -o dist/bootstrapper ./bootstrapper
 
 .PHONY: cross
@@ -70,6 +71,10 @@ cross: ## Build the bootstrapper for linux and darwin, amd64 and arm64
 boot-files: setup ## Make the boot loaders and the in-memory installer, in dist/boot/
 	pxe/loader/build.sh dist/boot
 	pxe/installer/build.sh dist/boot
+
+.PHONY: image
+image: boot-files ## Build the operator's image as an OCI archive, without Docker
+	VERSION=$(VERSION) operator/image/build.sh $(ARCHIVE) dist/boot
 
 .PHONY: programs
 programs: setup ## Build the programs and the disk image that tests start (cached)
