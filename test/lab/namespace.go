@@ -26,40 +26,28 @@ type Namespace struct {
 
 // newNamespace makes an empty network namespace whose loopback is down.
 func newNamespace() (*Namespace, error) {
-	type result struct {
-		file *os.File
-		err  error
+	// The thread comes back, rather than ending in the new namespace: programs
+	// that were started from it would be killed with it (Pdeathsig).
+	runtime.LockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		runtime.UnlockOSThread()
+		return nil, err
 	}
-	made := make(chan result)
-	go func() {
-		// Never unlocked: the thread ends with the goroutine, and with it its
-		// stay in the new namespace.
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			// The first thread cannot end, and /proc/PID shows its namespaces
-			// as the process's own. Holding it here makes the next goroutine
-			// run on another one.
-			defer runtime.UnlockOSThread()
-			ns, err := newNamespace()
-			if err != nil {
-				made <- result{err: err}
-				return
-			}
-			made <- result{file: ns.file}
-			return
-		}
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			made <- result{err: fmt.Errorf("cannot make a network namespace (are you root?): %w", err)}
-			return
-		}
-		file, err := os.Open("/proc/thread-self/ns/net")
-		made <- result{file: file, err: err}
-	}()
-	r := <-made
-	if r.err != nil {
-		return nil, r.err
+	defer home.Close()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		runtime.UnlockOSThread()
+		return nil, fmt.Errorf("cannot make a network namespace (are you root?): %w", err)
 	}
-	return &Namespace{file: r.file}, nil
+	file, err := os.Open("/proc/thread-self/ns/net")
+	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
+		return nil, errors.Join(err, fmt.Errorf("cannot leave the new network namespace: %w", back))
+	}
+	runtime.UnlockOSThread()
+	if err != nil {
+		return nil, err
+	}
+	return &Namespace{file: file}, nil
 }
 
 // Close lets go of the namespace. Programs that run in it keep it alive.
