@@ -164,7 +164,11 @@ func (m Member) keys(token, server string) (agentKeys, error) {
 		keys.NodeLabel = append(keys.NodeLabel, key+"="+m.Labels[key])
 	}
 	for _, t := range m.Taints {
-		keys.NodeTaint = append(keys.NodeTaint, t.Key+"="+t.Value+":"+t.Effect)
+		key := t.Key
+		if t.Value != "" {
+			key += "=" + t.Value
+		}
+		keys.NodeTaint = append(keys.NodeTaint, key+":"+t.Effect)
 	}
 	return keys, nil
 }
