@@ -63,7 +63,12 @@ func newNetwork(lan netip.Prefix) (network *Network, err error) {
 	}
 	snooping := false
 	n.bridge = &netlink.Bridge{
-		LinkAttrs:         netlink.LinkAttrs{Name: BridgeName},
+		LinkAttrs: netlink.LinkAttrs{
+			Name: BridgeName,
+			// A bridge without an address of its own takes the lowest of its ports',
+			// so it would change whenever a machine is plugged in.
+			HardwareAddr: net.HardwareAddr{0x02, 0, 0, 0, 0, 0x02},
+		},
 		MulticastSnooping: &snooping,
 	}
 	return n, ns.withNetlink(func(h *netlink.Handle) error {
