@@ -1,0 +1,529 @@
+//go:build linux
+
+package seed
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/rhizome-dev/rhizome/test/kube"
+	"github.com/rhizome-dev/rhizome/test/lab"
+)
+
+// programs are built once: the bootstrapper and the operator as they are shipped.
+var programs = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "seed-programs-")
+	if err != nil {
+		return "", err
+	}
+	for name, from := range map[string]string{"bootstrapper": "../../bootstrapper", "rhizome": "../.."} {
+		build := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, name), from)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("go build %s: %w\n%s", from, err, out)
+		}
+	}
+	return dir, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if dir, err := programs(); err == nil {
+		_ = os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
+
+// home is a lab with one simulated machine, and manifests that declare it.
+type home struct {
+	t        *testing.T
+	lab      *lab.Lab
+	machine  *machine
+	programs string
+	dir      string // holds manifests, state, cache, boot files
+}
+
+const declared = "10.77.0.10"
+
+func newHome(t *testing.T) *home {
+	t.Helper()
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &home{t: t, lab: lab.New(t, lab.Options{}), programs: dir, dir: t.TempDir()}
+	host, err := h.lab.Network.Attach("alpha", netip.Prefix{}, netip.Addr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := make([]byte, 4<<20)
+	for i := range image {
+		image[i] = byte(rand.Uint32())
+	}
+	h.machine = &machine{
+		name: "alpha", mac: net.HardwareAddr{0x52, 0x54, 0, 0xaa, 0, 1}, address: netip.MustParsePrefix(declared + "/24"),
+		host: host, dir: filepath.Join(h.dir, "disk"), image: image, operator: filepath.Join(dir, "rhizome"), log: t.Logf,
+	}
+	h.write("disk.raw", image)
+	h.writeManifests()
+	// The kernel is never run by the simulated machine: any bytes do.
+	h.write("boot/installer/amd64/vmlinuz", []byte("a kernel"))
+	h.write("boot/installer/amd64/initrd.img", []byte("an initial ramdisk"))
+	if out, err := exec.Command("../../pxe/loader/build.sh", filepath.Join(h.dir, "boot")).CombinedOutput(); err != nil {
+		t.Fatalf("pxe/loader/build.sh: %v\n%s", err, out)
+	}
+	return h
+}
+
+func (h *home) write(name string, content []byte) string {
+	h.t.Helper()
+	path := filepath.Join(h.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		h.t.Fatal(err)
+	}
+	return path
+}
+
+func digest(t *testing.T, path string) string {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, f); err != nil {
+		t.Fatal(err)
+	}
+	return hex.EncodeToString(hash.Sum(nil))
+}
+
+func (h *home) writeManifests() {
+	h.t.Helper()
+	k3s := kube.Standin(h.t)
+	disk := filepath.Join(h.dir, "disk.raw")
+	h.write("manifests/cluster.yaml", fmt.Appendf(nil, `apiVersion: rhizome.dev/v1alpha1
+kind: Cluster
+metadata:
+  name: home
+spec:
+  network:
+    cidr: 10.77.0.0/24
+    gateway: 10.77.0.1
+  operatingSystem: fake
+  kubernetes:
+    version: v1.33.13+k3s1
+    files:
+    - architecture: amd64
+      binary:
+        url: file://%s
+        sha256: %s
+---
+apiVersion: rhizome.dev/v1alpha1
+kind: OperatingSystem
+metadata:
+  name: fake
+spec:
+  format: Image
+  media:
+  - architecture: amd64
+    url: file://%s
+    sha256: %s
+---
+apiVersion: rhizome.dev/v1alpha1
+kind: Node
+metadata:
+  name: alpha
+spec:
+  role: ControlPlane
+  mac: %s
+  address: %s
+`, k3s, digest(h.t, k3s), disk, digest(h.t, disk), h.machine.mac, declared))
+}
+
+// plugIn gives the machine power until the test ends.
+func (h *home) plugIn() {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(h.t.Context()))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := h.machine.run(ctx); err != nil && ctx.Err() == nil {
+			h.t.Errorf("the simulated machine: %v", err)
+		}
+	}()
+	h.t.Cleanup(func() { cancel(); <-done })
+}
+
+// run is one run of the bootstrapper.
+type run struct {
+	cmd    *exec.Cmd
+	lines  chan string
+	mu     sync.Mutex
+	out    bytes.Buffer
+	closed chan struct{}
+}
+
+func (h *home) start(args ...string) *run {
+	h.t.Helper()
+	args = append([]string{"seed", filepath.Join(h.dir, "manifests"), "--state", filepath.Join(h.dir, "state"), "--cache", filepath.Join(h.dir, "cache"),
+		"--boot-files", filepath.Join(h.dir, "boot"), "--interface", lab.BridgeName, "-o", "plain"}, args...)
+	r := &run{lines: make(chan string, 4096), closed: make(chan struct{})}
+	// Not bound to the test's context: the test itself ends it, in its own way.
+	r.cmd = h.lab.Network.Command(context.Background(), filepath.Join(h.programs, "bootstrapper"), args...)
+	pipe, err := r.cmd.StdoutPipe()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	r.cmd.Stderr = &r.out
+	if err := r.cmd.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	go func() {
+		defer close(r.closed)
+		defer close(r.lines)
+		for scanner := bufio.NewScanner(pipe); scanner.Scan(); {
+			line := scanner.Text()
+			r.mu.Lock()
+			fmt.Fprintln(&r.out, line)
+			r.mu.Unlock()
+			h.t.Logf("| %s", line)
+			r.lines <- line
+		}
+	}()
+	h.t.Cleanup(func() { _ = r.cmd.Process.Kill() })
+	return r
+}
+
+func (r *run) output() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.out.String()
+}
+
+// until waits for a line that matches; false: the program ended before.
+func (r *run) until(t *testing.T, pattern string) bool {
+	t.Helper()
+	want := regexp.MustCompile(pattern)
+	limit := time.After(5 * time.Minute)
+	for {
+		select {
+		case line, open := <-r.lines:
+			if !open {
+				return false
+			}
+			if want.MatchString(line) {
+				return true
+			}
+		case <-limit:
+			t.Fatalf("no line matches %q:\n%s", pattern, r.output())
+		}
+	}
+}
+
+// end waits for the end and gives the exit code; -1 is a signal.
+func (r *run) end(t *testing.T) int {
+	t.Helper()
+	select {
+	case <-r.closed:
+	case <-time.After(10 * time.Minute):
+		t.Fatalf("the bootstrapper does not end:\n%s", r.output())
+	}
+	err := r.cmd.Wait()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return r.cmd.ProcessState.ExitCode()
+}
+
+func (h *home) kubeconfig() string { return filepath.Join(h.dir, "state", "kubeconfig") }
+
+// versions are the resource versions of everything that a seed applies.
+func (h *home) versions() map[string]string {
+	h.t.Helper()
+	config, err := clientcmd.BuildConfigFromFlags("", h.kubeconfig())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	config.Dial = h.lab.Network.DialContext
+	client, err := dynamic.NewForConfig(config)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	out := map[string]string{}
+	for _, resource := range []schema.GroupVersionResource{
+		{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"},
+		{Group: "rhizome.dev", Version: "v1alpha1", Resource: "clusters"},
+		{Group: "rhizome.dev", Version: "v1alpha1", Resource: "operatingsystems"},
+		{Group: "rhizome.dev", Version: "v1alpha1", Resource: "nodes"},
+		{Group: "apps", Version: "v1", Resource: "deployments"},
+		{Version: "v1", Resource: "secrets"},
+		{Version: "v1", Resource: "serviceaccounts"},
+		{Version: "v1", Resource: "namespaces"},
+		{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterroles"},
+		{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterrolebindings"},
+	} {
+		list, err := client.Resource(resource).List(h.t.Context(), metav1.ListOptions{})
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		for _, o := range list.Items {
+			out[resource.Resource+" "+o.GetNamespace()+"/"+o.GetName()] = string(o.GetUID()) + " " + o.GetResourceVersion()
+		}
+	}
+	return out
+}
+
+// claims are the claims that were ever written, as they are now.
+func (h *home) claims() (all []struct {
+	Node        string
+	Attempt     int
+	ExchangedAt time.Time
+}) {
+	h.t.Helper()
+	content, err := os.ReadFile(filepath.Join(h.dir, "state", "claims.json"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if err := json.Unmarshal(content, &all); err != nil {
+		h.t.Fatal(err)
+	}
+	return all
+}
+
+var phases = []string{"check", "media", "found", "pxe", "claim", "wake", "boot", "install", "join", "kubeconfig", "chart", "manifests", "done"}
+
+// The whole life on one machine: a seed that is killed at the begin and at the
+// end of every phase and started again each time, ends in one cluster of one
+// installation; run once more it changes nothing; and nobody founds a second one.
+func TestASeedThatIsKilledAtEveryPhaseBoundaryEndsInOneClusterOfOneInstallation(t *testing.T) {
+	h := newHome(t)
+	h.plugIn()
+	for _, phase := range phases {
+		for _, boundary := range []string{"begin", "(done|skipped)"} {
+			r := h.start()
+			if !r.until(t, "^"+phase+": "+boundary) {
+				t.Fatalf("the run ended before %s: %s:\n%s", phase, boundary, r.output())
+			}
+			h.kill(r)
+			r.end(t)
+		}
+	}
+	last := h.start()
+	if code := last.end(t); code != 0 {
+		t.Fatalf("the last run ended with %d:\n%s", code, last.output())
+	}
+	if got := h.machine.wiped(); got != 1 {
+		t.Errorf("the disk was wiped %d times, want once", got)
+	}
+	if claims := h.claims(); len(claims) != 1 || claims[0].Attempt != 1 || claims[0].ExchangedAt.IsZero() {
+		t.Errorf("claims: %+v, want one of one attempt, exchanged", claims)
+	}
+	t.Run("run again it changes nothing", h.changesNothing)
+	t.Run("no second cluster is founded without the state", h.foundsNoSecond)
+	t.Run("a foreign kubeconfig is not overwritten", h.keepsForeignKubeconfig)
+}
+
+// kill ends the bootstrapper as a crash does. nsenter has become the program, so
+// the process is the bootstrapper itself.
+func (h *home) kill(r *run) {
+	h.t.Helper()
+	if err := r.cmd.Process.Signal(unix.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *home) changesNothing(t *testing.T) {
+	files := func() map[string]string {
+		out := map[string]string{}
+		entries, err := os.ReadDir(filepath.Join(h.dir, "state"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if e.Name() != "lock" {
+				out[e.Name()] = digest(t, filepath.Join(h.dir, "state", e.Name()))
+			}
+		}
+		return out
+	}
+	kept, before := files(), h.versions()
+	r := h.start()
+	if code := r.end(t); code != 0 {
+		t.Fatalf("ended with %d:\n%s", code, r.output())
+	}
+	if diff := cmp.Diff(before, h.versions()); diff != "" {
+		t.Errorf("objects of the cluster (-before +after):\n%s", diff)
+	}
+	if diff := cmp.Diff(kept, files()); diff != "" {
+		t.Errorf("files of the state (-before +after):\n%s", diff)
+	}
+	for _, phase := range []string{"media", "pxe", "claim", "wake", "boot", "install"} {
+		if !strings.Contains(r.output(), phase+": skipped (") {
+			t.Errorf("%s was not skipped", phase)
+		}
+	}
+}
+
+func (h *home) foundsNoSecond(t *testing.T) {
+	r := h.start("--state", filepath.Join(h.dir, "state2"))
+	if code := r.end(t); code != 1 {
+		t.Errorf("ended with %d, want 1", code)
+	}
+	if out := r.output(); !strings.Contains(out, "found: failed (") || !strings.Contains(out, declared) || !strings.Contains(out, "what to do:") {
+		t.Errorf("the refusal does not say what answers, where, and what to do:\n%s", out)
+	}
+	if got := h.machine.wiped(); got != 1 {
+		t.Errorf("the disk was wiped %d times, want once", got)
+	}
+}
+
+func (h *home) keepsForeignKubeconfig(t *testing.T) {
+	foreign := h.write("foreign", []byte("apiVersion: v1\nkind: Config\n"))
+	r := h.start("--kubeconfig", foreign)
+	if code := r.end(t); code != 1 || !strings.Contains(r.output(), "--kubeconfig") {
+		t.Errorf("ended with %d:\n%s", code, r.output())
+	}
+	if content, err := os.ReadFile(foreign); err != nil || string(content) != "apiVersion: v1\nkind: Config\n" {
+		t.Errorf("the file is now %q (%v)", content, err)
+	}
+}
+
+func TestNothingIsFoundedWhereSomethingListens(t *testing.T) {
+	h := newHome(t)
+	squatter, err := h.lab.Network.Attach("squatter", netip.MustParsePrefix(declared+"/24"), netip.Addr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := squatter.Listen("tcp4", declared+":6443")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(conn, "220 ready\r\n")
+			conn.Close()
+		}
+	}()
+	r := h.start()
+	if code := r.end(t); code != 1 || !strings.Contains(r.output(), "found: failed (") || !strings.Contains(r.output(), declared) {
+		t.Errorf("ended with %d:\n%s", code, r.output())
+	}
+	if _, err := os.Stat(filepath.Join(h.dir, "state", "claims.json")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a claim was opened: %v", err)
+	}
+}
+
+func TestAnInterruptedSeedClosesItsPortsAndSaysHowToGoOn(t *testing.T) {
+	h := newHome(t) // nobody plugs the machine in
+	for _, signal := range []os.Signal{os.Interrupt, unix.SIGTERM} {
+		r := h.start()
+		if !r.until(t, "^wake: begin") {
+			t.Fatalf("ended early:\n%s", r.output())
+		}
+		second := h.start()
+		if code := second.end(t); code != 1 || !strings.Contains(second.output(), fmt.Sprintf("process %d", r.cmd.Process.Pid)) {
+			t.Errorf("a second seed at the same time ended with %d:\n%s", code, second.output())
+		}
+		if err := r.cmd.Process.Signal(signal); err != nil {
+			t.Fatal(err)
+		}
+		if code := r.end(t); code != 130 {
+			t.Errorf("%v: ended with %d, want 130", signal, code)
+		}
+		if out := r.output(); !strings.Contains(out, "wake: failed (") || !strings.Contains(out, "interrupted") || !strings.Contains(out, "run the same command again") {
+			t.Errorf("%v:\n%s", signal, out)
+		}
+		listener, err := h.lab.Network.Listen("tcp4", h.lab.Network.Laptop.String()+":7480")
+		if err != nil {
+			t.Fatalf("%v: the port is not closed: %v", signal, err)
+		}
+		listener.Close()
+	}
+	if claims := h.claims(); len(claims) != 1 || claims[0].Attempt != 1 {
+		t.Errorf("claims: %+v, want the one that was open", claims)
+	}
+}
+
+func TestAnInstallersFailureIsShownWithItsReasonAndTriedAgainByAPerson(t *testing.T) {
+	h := newHome(t)
+	h.machine.broken = "two disks match: set spec.disk"
+	h.plugIn()
+	r := h.start()
+	if code := r.end(t); code != 1 || !strings.Contains(r.output(), "install: failed (") || !strings.Contains(r.output(), h.machine.broken) {
+		t.Fatalf("ended with %d:\n%s", code, r.output())
+	}
+	again := h.start()
+	if code := again.end(t); code != 1 || !strings.Contains(again.output(), "attempt 2") {
+		t.Errorf("the second run ended with %d:\n%s", code, again.output())
+	}
+	third := h.start()
+	if code := third.end(t); code != 1 || !strings.Contains(third.output(), "attempt 3") {
+		t.Errorf("the third run ended with %d:\n%s", code, third.output())
+	}
+	fourth := h.start()
+	if code := fourth.end(t); code != 1 || !strings.Contains(fourth.output(), "claim: failed (") || !strings.Contains(fourth.output(), "--retry") {
+		t.Errorf("the fourth run ended with %d:\n%s", code, fourth.output())
+	}
+	if got := h.machine.wiped(); got != 0 {
+		t.Errorf("the disk was wiped %d times", got)
+	}
+}
+
+func TestOutputForProgramsIsJSONLines(t *testing.T) {
+	h := newHome(t)
+	r := h.start("-o", "json", "--timeout", "wake=3s")
+	if code := r.end(t); code != 1 {
+		t.Errorf("ended with %d", code)
+	}
+	var begun []string
+	for _, line := range strings.Split(strings.TrimSpace(r.output()), "\n") {
+		var event struct{ Phase, Event, Message, Fix string }
+		if err := json.Unmarshal([]byte(line), &event); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if event.Event == "begin" {
+			begun = append(begun, event.Phase)
+		}
+		if event.Event == "failed" && (event.Phase != "wake" || !strings.Contains(event.Message, "not done within 3s") || event.Fix == "") {
+			t.Errorf("failure: %+v", event)
+		}
+	}
+	if want := phases[:slices.Index(phases, "wake")+1]; !slices.Equal(want, begun) {
+		t.Errorf("phases %v, want %v", begun, want)
+	}
+}
