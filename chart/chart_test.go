@@ -1,0 +1,273 @@
+package chart_test
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"helm.sh/helm/v3/pkg/lint"
+	"helm.sh/helm/v3/pkg/lint/support"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/yaml"
+
+	"github.com/rhizome-dev/rhizome/chart"
+	"github.com/rhizome-dev/rhizome/crds"
+)
+
+const (
+	release   = "rhizome"
+	namespace = "rhizome-system"
+)
+
+// objects renders the chart and decodes what it makes.
+func objects(t *testing.T, values string) []*unstructured.Unstructured {
+	t.Helper()
+	text, err := chart.Render(release, namespace, parse(t, values))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return decode(t, text)
+}
+
+func parse(t *testing.T, values string) map[string]any {
+	t.Helper()
+	out := map[string]any{}
+	if err := yaml.Unmarshal([]byte(values), &out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func decode(t *testing.T, text string) []*unstructured.Unstructured {
+	t.Helper()
+	var all []*unstructured.Unstructured
+	for document := range strings.SplitSeq("\n"+text, "\n---\n") {
+		var object map[string]any
+		if err := yaml.UnmarshalStrict([]byte(document), &object); err != nil {
+			t.Fatalf("%v\n%s", err, document)
+		}
+		if len(object) > 0 {
+			all = append(all, &unstructured.Unstructured{Object: object})
+		}
+	}
+	return all
+}
+
+// one is the only object of a kind.
+func one(t *testing.T, all []*unstructured.Unstructured, kind string) *unstructured.Unstructured {
+	t.Helper()
+	found := slices.Collect(func(yield func(*unstructured.Unstructured) bool) {
+		for _, o := range all {
+			if o.GetKind() == kind && !yield(o) {
+				return
+			}
+		}
+	})
+	if len(found) != 1 {
+		t.Fatalf("found %d objects of kind %s, want 1", len(found), kind)
+	}
+	return found[0]
+}
+
+func has(all []*unstructured.Unstructured, kind string) bool {
+	return slices.ContainsFunc(all, func(o *unstructured.Unstructured) bool { return o.GetKind() == kind })
+}
+
+// container is the operator's container.
+func container(t *testing.T, all []*unstructured.Unstructured) map[string]any {
+	t.Helper()
+	containers, _, err := unstructured.NestedSlice(one(t, all, "Deployment").Object, "spec", "template", "spec", "containers")
+	if err != nil || len(containers) != 1 {
+		t.Fatalf("containers: %v, %v; want one", containers, err)
+	}
+	return containers[0].(map[string]any)
+}
+
+func TestHelmLintHasNothingToSay(t *testing.T) {
+	for _, m := range lint.AllWithKubeVersion(".", nil, namespace, nil).Messages {
+		// An icon is for catalogues.
+		if m.Severity > support.UnknownSev && !strings.Contains(m.Err.Error(), "icon is recommended") {
+			t.Error(m)
+		}
+	}
+}
+
+func TestValues(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("0123456789abcdef", 4)
+	tests := []struct {
+		reason string
+		values string
+		check  func(t *testing.T, all []*unstructured.Unstructured)
+	}{
+		{"an image that was imported from an archive is used as it is", `{image: {repository: ghcr.io/rhizome-dev/rhizome, tag: v9, pullPolicy: IfNotPresent}}`,
+			func(t *testing.T, all []*unstructured.Unstructured) {
+				want := []any{"ghcr.io/rhizome-dev/rhizome:v9", "IfNotPresent"}
+				c := container(t, all)
+				if diff := cmp.Diff(want, []any{c["image"], c["imagePullPolicy"]}); diff != "" {
+					t.Errorf("image (-want +got):\n%s", diff)
+				}
+			}},
+		{"a digest goes before a tag", `{image: {tag: v9, digest: "` + digest + `"}}`,
+			func(t *testing.T, all []*unstructured.Unstructured) {
+				if got, want := container(t, all)["image"], "ghcr.io/rhizome-dev/rhizome@"+digest; got != want {
+					t.Errorf("image is %v, want %s", got, want)
+				}
+			}},
+		{"one replica has no disruption budget, which would forbid to drain its node", `{}`,
+			func(t *testing.T, all []*unstructured.Unstructured) {
+				if has(all, "PodDisruptionBudget") {
+					t.Error("there is one")
+				}
+			}},
+		{"more replicas have one", `{replicas: 2}`,
+			func(t *testing.T, all []*unstructured.Unstructured) { one(t, all, "PodDisruptionBudget") }},
+		{"without metrics nothing listens, lets in or may ask who asks", `{metrics: {enabled: false, port: 8443}}`,
+			func(t *testing.T, all []*unstructured.Unstructured) {
+				if has(all, "Service") {
+					t.Error("there is a Service")
+				}
+				if args := container(t, all)["args"].([]any); !slices.Contains(args, any("--metrics-address=0")) {
+					t.Errorf("arguments are %v", args)
+				}
+				if ingress, _, _ := unstructured.NestedSlice(one(t, all, "NetworkPolicy").Object, "spec", "ingress"); len(ingress) != 0 {
+					t.Errorf("the NetworkPolicy lets in %v", ingress)
+				}
+				rules, err := yaml.Marshal(one(t, all, "ClusterRole"))
+				if err != nil || bytes.Contains(rules, []byte("tokenreviews")) || bytes.Contains(rules, []byte("subjectaccessreviews")) {
+					t.Errorf("the role has the right to ask: %s, %v", rules, err)
+				}
+			}},
+		{"metrics are let in from where it was said", `{networkPolicy: {metricsFrom: [{namespaceSelector: {matchLabels: {a: b}}}]}}`,
+			func(t *testing.T, all []*unstructured.Unstructured) {
+				ingress, _, _ := unstructured.NestedSlice(one(t, all, "NetworkPolicy").Object, "spec", "ingress")
+				if len(ingress) != 1 || ingress[0].(map[string]any)["from"] == nil {
+					t.Errorf("the NetworkPolicy lets in %v", ingress)
+				}
+			}},
+		{"a ServiceAccount that is there already is used", `{serviceAccount: {create: false, name: mine}}`,
+			func(t *testing.T, all []*unstructured.Unstructured) {
+				if has(all, "ServiceAccount") {
+					t.Error("one is made")
+				}
+				name, _, _ := unstructured.NestedString(one(t, all, "Deployment").Object, "spec", "template", "spec", "serviceAccountName")
+				subjects, _, _ := unstructured.NestedSlice(one(t, all, "ClusterRoleBinding").Object, "subjects")
+				if name != "mine" || subjects[0].(map[string]any)["name"] != "mine" {
+					t.Errorf("the Deployment uses %q, bound is %v", name, subjects)
+				}
+			}},
+	}
+	for _, tc := range tests {
+		t.Run(tc.reason, func(t *testing.T) { tc.check(t, objects(t, tc.values)) })
+	}
+}
+
+func TestTheSchemaRefusesBadValues(t *testing.T) {
+	tests := []struct{ reason, values, says string }{
+		{"a misspelt value", `{replica: 2}`, "replica"},
+		{"a misspelt value within", `{image: {name: x}}`, "name"},
+		{"a tag that is no string", `{image: {tag: 1}}`, "/image/tag"},
+		{"a tag within the repository", `{image: {repository: "ghcr.io/a/b:v1"}}`, "/image/repository"},
+		{"a short digest", `{image: {digest: "sha256:0123"}}`, "/image/digest"},
+		{"an unknown pull policy", `{image: {pullPolicy: Sometimes}}`, "/image/pullPolicy"},
+		{"an unknown log level", `{logLevel: trace}`, "logLevel"},
+		{"replicas as text", `{replicas: "1"}`, "replicas"},
+		{"metrics on the port of the probes", `{metrics: {port: 8081}}`, "/metrics/port"},
+		{"a port that is none", `{networkPolicy: {apiServerPorts: [0]}}`, "/networkPolicy/apiServerPorts"},
+		{"a toleration with a typing error", `{tolerations: [{keys: a}]}`, "tolerations"},
+		{"an account that neither is made nor named", `{serviceAccount: {create: false}}`, "set serviceAccount.name"},
+	}
+	for _, tc := range tests {
+		t.Run(tc.reason, func(t *testing.T) {
+			_, err := chart.Render(release, namespace, parse(t, tc.values))
+			if err == nil || !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("the chart answered %v, want an error that names %s", err, tc.says)
+			}
+		})
+	}
+}
+
+func TestTheKustomizationGivesTheSameAsTheChart(t *testing.T) {
+	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), "..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := built.AsYaml()
+	if err != nil {
+		t.Fatal(err)
+	}
+	definitions, err := crds.Objects()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := append(objects(t, "{}"), definitions...)
+	ns := &unstructured.Unstructured{}
+	ns.SetAPIVersion("v1")
+	ns.SetKind("Namespace")
+	ns.SetName(namespace)
+	want = append(want, ns)
+	got := decode(t, string(text))
+	for _, all := range [][]*unstructured.Unstructured{want, got} {
+		slices.SortFunc(all, func(a, b *unstructured.Unstructured) int { return strings.Compare(key(a), key(b)) })
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the kustomization differs from the chart: run 'make generate' (-chart +kustomization):\n%s", diff)
+	}
+}
+
+func key(o *unstructured.Unstructured) string {
+	return o.GetKind() + "/" + o.GetNamespace() + "/" + o.GetName()
+}
+
+func TestTheChartCarriesTheDefinitions(t *testing.T) {
+	c, err := chart.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, crd := range c.CRDObjects() {
+		got[filepath.Base(crd.Filename)] = string(crd.File.Data)
+	}
+	want := map[string]string{}
+	names, err := fs.Glob(crds.FS, "*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		content, err := fs.ReadFile(crds.FS, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[name] = string(content)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the chart's copies are stale: run 'make generate' (-crds +chart):\n%s", diff)
+	}
+}
+
+// TestTheVersionsAgree: the chart names the image of the version that `make image`
+// builds unless it is told another.
+func TestTheVersionsAgree(t *testing.T) {
+	c, err := chart.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	makefile, err := os.ReadFile("../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^VERSION \?= (.*)$`).FindSubmatch(makefile)
+	if found == nil {
+		t.Fatal("the Makefile sets no VERSION")
+	}
+	if got := string(found[1]); got != c.Metadata.AppVersion || got != "v"+c.Metadata.Version {
+		t.Errorf("the Makefile has version %s, the chart %s of %s", got, c.Metadata.Version, c.Metadata.AppVersion)
+	}
+}
