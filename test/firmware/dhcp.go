@@ -38,13 +38,17 @@ func (s *session) dhcp(ctx context.Context, asIPXE bool) (bootServer, error) {
 	}
 	defer conn.Close()
 
-	address, boot, err := s.discover(ctx, conn, asIPXE)
-	if err != nil || address == nil {
-		return bootServer{}, err
-	}
-	ack, err := s.request(ctx, conn, address, asIPXE)
-	if err != nil {
-		return bootServer{}, err
+	var address, boot, ack *dhcpv4.DHCPv4
+	for try := 0; ack == nil; try++ {
+		var err error
+		address, boot, err = s.discover(ctx, conn, asIPXE)
+		if err != nil || address == nil {
+			return bootServer{}, err
+		}
+		ack, err = s.request(ctx, conn, address, asIPXE)
+		if err != nil && (!errors.Is(err, errNak) || try == 3) {
+			return bootServer{}, err
+		}
 	}
 	if err := s.takeAddress(ack); err != nil {
 		return bootServer{}, err
@@ -80,15 +84,15 @@ func (s *session) discover(ctx context.Context, conn net.PacketConn, asIPXE bool
 			}
 			if offer.YourIPAddr.IsUnspecified() {
 				// EDK2 drops a ProxyDHCP offer that lacks any of these.
-				if s.saysBoot(offer) {
+				if s.saysBoot(offer, asIPXE) {
 					boot = offer
 				}
 				continue
 			}
-			if address == nil || s.saysBoot(offer) {
+			if address == nil || s.saysBoot(offer, asIPXE) {
 				address = offer
 			}
-			if s.saysBoot(offer) {
+			if s.saysBoot(offer, asIPXE) {
 				boot = offer
 			}
 		}
@@ -100,12 +104,12 @@ func (s *session) discover(ctx context.Context, conn net.PacketConn, asIPXE bool
 }
 
 // saysBoot tells whether the firmware takes an offer as one of a boot server.
-func (s *session) saysBoot(offer *dhcpv4.DHCPv4) bool {
+func (s *session) saysBoot(offer *dhcpv4.DHCPv4, asIPXE bool) bool {
 	if s.Kind == UBoot {
 		return offer.BootFileName != "" && !offer.ServerIPAddr.IsUnspecified()
 	}
 	class := "PXEClient"
-	if s.Kind == UEFIHTTP {
+	if s.Kind == UEFIHTTP && !asIPXE {
 		class = "HTTPClient"
 	}
 	id := offer.ServerIdentifier()
@@ -228,6 +232,10 @@ func discoveryControl(option []byte) int {
 	return -1
 }
 
+// errNak is a REQUEST refused, after which a client begins again (RFC 2131
+// §3.1.5): another was faster to take the address that both were offered.
+var errNak = errors.New("the DHCP server refuses the address")
+
 // receive waits for the answer of the given type to a packet of ours.
 func receive(ctx context.Context, conn net.PacketConn, ours *dhcpv4.DHCPv4, kind dhcpv4.MessageType, until time.Time) (*dhcpv4.DHCPv4, error) {
 	if end, ok := ctx.Deadline(); ok && end.Before(until) {
@@ -251,7 +259,7 @@ func receive(ctx context.Context, conn net.PacketConn, ours *dhcpv4.DHCPv4, kind
 			continue
 		}
 		if p.MessageType() == dhcpv4.MessageTypeNak && kind == dhcpv4.MessageTypeAck {
-			return nil, fmt.Errorf("the DHCP server refuses: %s", p.Message())
+			return nil, fmt.Errorf("%w: %s", errNak, p.Message())
 		}
 		if p.MessageType() == kind {
 			return p, nil

@@ -15,6 +15,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"math/big"
@@ -54,6 +55,11 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		return
+	}
+	flag.Parse()
+	// Simulated machines spend their time waiting.
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
 	}
 	os.Exit(m.Run())
 }
@@ -129,7 +135,7 @@ type running struct {
 
 	mu       sync.Mutex
 	observed []pxe.Observation
-	news     chan struct{} // gets a value for each observation
+	news     chan struct{} // closed, and replaced, at each observation
 	ended    chan struct{}
 }
 
@@ -140,7 +146,7 @@ func startServer(t *testing.T, in *lab.Namespace, config serverConfig) *running 
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &running{news: make(chan struct{}, 1<<16), ended: make(chan struct{})}
+	s := &running{news: make(chan struct{}), ended: make(chan struct{})}
 	s.cmd = in.Command(context.WithoutCancel(t.Context()), "/proc/self/exe")
 	// nsenter would run itself: name the program.
 	program, err := os.Executable()
@@ -174,8 +180,9 @@ func startServer(t *testing.T, in *lab.Namespace, config serverConfig) *running 
 			}
 			s.mu.Lock()
 			s.observed = append(s.observed, o)
+			close(s.news)
+			s.news = make(chan struct{})
 			s.mu.Unlock()
-			s.news <- struct{}{}
 		}
 		_ = s.cmd.Wait() // it is killed
 	}()
@@ -202,13 +209,16 @@ func (s *running) observations() []pxe.Observation {
 // waitFor waits until an observation fits.
 func (s *running) waitFor(ctx context.Context, fits func(pxe.Observation) bool) (pxe.Observation, error) {
 	for {
-		for _, o := range s.observations() {
+		s.mu.Lock()
+		observed, news := s.observed, s.news
+		s.mu.Unlock()
+		for _, o := range observed {
 			if fits(o) {
 				return o, nil
 			}
 		}
 		select {
-		case <-s.news:
+		case <-news:
 		case <-s.ended:
 			return pxe.Observation{}, errors.New("the server has ended")
 		case <-ctx.Done():
