@@ -47,15 +47,17 @@ func ReadChoice(r io.Reader) (Choice, error) {
 	return c, scanner.Err()
 }
 
-// Select returns the names of the chosen modules and of all that they require.
+// Select returns the names of the chosen modules and of all that they require,
+// sorted.
 func (c Choice) Select(tree *modules.Tree) []string {
 	var names []string
 	for _, name := range tree.Names() {
 		if c.chosen(tree.Path(name)) {
-			names = append(names, name)
+			names = append(names, tree.Order(name)...)
 		}
 	}
-	return tree.Close(names)
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // chosen: the last rule that matches decides.

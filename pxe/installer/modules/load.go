@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Loader inserts modules, each at most once. It is safe for concurrent use.
@@ -17,73 +18,57 @@ type Loader struct {
 	// Insert hands the file with this path in the tree's directory to the kernel.
 	Insert func(path string) error
 
-	mu   sync.Mutex
-	done map[string]error
-	seen map[string]bool // modaliases that were resolved
+	mu       sync.Mutex
+	inserted map[string]func() error
+	seen     map[string]bool // modaliases that were resolved
 }
 
 // Load inserts what a modalias or module name stands for, after everything that
 // it requires. A module whose hardware is missing is not an error.
 func (l *Loader) Load(alias string) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	var errs []error
 	for _, name := range l.Tree.Resolve(alias) {
-		errs = append(errs, l.load(name, nil))
+		for _, n := range l.Tree.Order(name) {
+			if err := l.once(n)(); err != nil && n == name {
+				errs = append(errs, err)
+			}
+		}
 	}
 	return errors.Join(errs...)
 }
 
-func (l *Loader) load(name string, above []string) error {
-	if err, ok := l.done[name]; ok {
-		return err
+// once returns the one insertion of a module. It waits for no other module, so
+// that loading in parallel cannot lock up, however modules depend on each other.
+func (l *Loader) once(name string) func() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if f, ok := l.inserted[name]; ok {
+		return f
 	}
-	if slices.Contains(above, name) {
-		return nil // a soft dependency may be circular
-	}
-	above = append(above, name)
-	must, before, after := l.Tree.Requires(name)
-	for _, n := range before {
-		_ = l.load(n, above)
-	}
-	var err error
-	for _, n := range must {
-		if err = l.load(n, above); err != nil {
-			err = fmt.Errorf("%s needs %w", name, err)
-			break
+	f := sync.OnceValue(func() error {
+		err := l.Insert(l.Tree.Path(name))
+		if err == nil || errors.Is(err, syscall.EEXIST) || errors.Is(err, syscall.ENODEV) {
+			return nil
 		}
+		return fmt.Errorf("cannot load the module %s: %w", name, err)
+	})
+	if l.inserted == nil {
+		l.inserted = map[string]func() error{}
 	}
-	if err == nil {
-		err = l.Insert(l.Tree.Path(name))
-		if errors.Is(err, syscall.EEXIST) || errors.Is(err, syscall.ENODEV) {
-			err = nil
-		}
-		if err != nil {
-			err = fmt.Errorf("cannot load the module %s: %w", name, err)
-		}
-	}
-	if l.done == nil {
-		l.done = map[string]error{}
-	}
-	l.done[name] = err
-	for _, n := range after {
-		_ = l.load(n, above)
-	}
-	return err
+	l.inserted[name] = f
+	return f
 }
 
-// Loaded counts the modules that were inserted.
+// Loaded counts the modules that were asked for.
 func (l *Loader) Loaded() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := 0
-	for _, err := range l.done {
-		if err == nil {
-			n++
-		}
-	}
-	return n
+	return len(l.inserted)
 }
+
+// parallel bounds how many drivers look for their hardware at the same time. A
+// disk controller may take seconds, and the network shall not wait for it.
+const parallel = 8
 
 // Coldplug loads what the devices below sysfs ask for by their modalias, and
 // goes on until no new ones turn up, because a bus driver brings new devices. It
@@ -96,11 +81,17 @@ func (l *Loader) Coldplug(sysfs string) error {
 		if len(fresh) == 0 {
 			return errors.Join(errs...)
 		}
-		for _, alias := range fresh {
-			if err := l.Load(alias); err != nil {
-				errs = append(errs, err)
-			}
+		var group errgroup.Group
+		group.SetLimit(parallel)
+		failed := make([]error, len(fresh))
+		for i, alias := range fresh {
+			group.Go(func() error {
+				failed[i] = l.Load(alias)
+				return nil
+			})
 		}
+		_ = group.Wait() // the errors are in failed
+		errs = append(errs, failed...)
 	}
 }
 

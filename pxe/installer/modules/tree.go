@@ -188,40 +188,32 @@ func (t *Tree) Names() []string {
 	return names
 }
 
-// Requires lists what must be loaded before the module, in order, and what
-// should be loaded before and after it, if it is there.
-func (t *Tree) Requires(name string) (must, before, after []string) {
-	resolve := func(words []string) (names []string) {
-		for _, w := range words {
-			names = append(names, t.Resolve(w)...)
-		}
-		return names
-	}
-	return t.deps[name], resolve(t.pre[name]), resolve(t.post[name])
-}
-
-// Close returns the modules together with everything that they require, hard
-// and soft, sorted.
-func (t *Tree) Close(names []string) []string {
+// Order lists the module and everything that it requires, hard and soft, in the
+// order in which they are to be loaded. What requires each other in a circle, as
+// soft dependencies may, is listed once.
+func (t *Tree) Order(name string) []string {
+	var order []string
 	seen := map[string]bool{}
 	var visit func(string)
+	aliases := func(words []string) {
+		for _, w := range words {
+			for _, n := range t.Resolve(w) {
+				visit(n)
+			}
+		}
+	}
 	visit = func(name string) {
 		if seen[name] || t.paths[name] == "" {
 			return
 		}
 		seen[name] = true
-		must, before, after := t.Requires(name)
-		for _, n := range slices.Concat(must, before, after) {
+		aliases(t.pre[name])
+		for _, n := range t.deps[name] {
 			visit(n)
 		}
+		order = append(order, name)
+		aliases(t.post[name])
 	}
-	for _, n := range names {
-		visit(n)
-	}
-	all := make([]string, 0, len(seen))
-	for n := range seen {
-		all = append(all, n)
-	}
-	slices.Sort(all)
-	return all
+	visit(name)
+	return order
 }

@@ -1,6 +1,7 @@
 package seed
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -43,7 +44,29 @@ func volume(files map[string]string, sector int) ([]byte, error) {
 			return nil, fmt.Errorf("cannot write %s into the seed: %w", name, err)
 		}
 	}
+	if sector == 512 {
+		freeRootCluster(m.bytes)
+	}
 	return m.bytes, nil
+}
+
+// freeRootCluster frees cluster 2, which the library reserves for the root
+// directory. FAT16 keeps that elsewhere (Microsoft FAT specification 1.03, "FAT
+// directory structure"), so that fsck would find a cluster that nothing uses.
+func freeRootCluster(volume []byte) {
+	le := binary.LittleEndian
+	reserved, fats := int(le.Uint16(volume[14:])), int(volume[16])
+	entries, sectors := int(le.Uint16(volume[17:])), int(le.Uint16(volume[22:]))
+	root := (reserved + fats*sectors) * 512
+	for i := range entries {
+		const firstCluster = 26
+		if le.Uint16(volume[root+32*i+firstCluster:]) == 2 {
+			return // a file lives there
+		}
+	}
+	for i := range fats {
+		le.PutUint16(volume[(reserved+i*sectors)*512+2*2:], 0)
+	}
 }
 
 func writeFile(fat filesystem.FileSystem, name, content string) (err error) {

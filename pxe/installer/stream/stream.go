@@ -120,7 +120,7 @@ func Image(ctx context.Context, image plan.Image, target Target, o Options) (hea
 	}
 	// What the unpacking did not read belongs to the file, too. After a file that
 	// could not be unpacked, the digest tells who is to blame.
-	if _, drainErr := io.Copy(io.Discard, raw); drainErr != nil {
+	if _, drainErr := io.Copy(io.Discard, struct{ io.Reader }{raw}); drainErr != nil {
 		return nil, drainErr
 	}
 	if got := hex.EncodeToString(digest.Sum(nil)); !strings.EqualFold(got, image.SHA256) {
