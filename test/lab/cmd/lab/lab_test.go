@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -25,6 +26,7 @@ func TestStartTimeIsReadPastAnyProgramName(t *testing.T) {
 		{"42 (lab)" + rest, "4711", false},
 		{"42 (a) b (c)" + rest, "4711", false},
 		{"42 (lab) S 1 2", "", true},
+		{"42 (lab)" + strings.Replace(rest, "S", "Z", 1), "", true},
 		{"", "", true},
 	}
 	for _, test := range tests {
@@ -213,6 +215,7 @@ func TestLabUpLeavesTheLabToLookAtAndDownLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for s.Keeper.alive() {
+		time.Sleep(10 * time.Millisecond)
 	}
 	expect(0, "not shut down", "status")
 	expect(0, "Removed what a lab had left", "down")

@@ -93,12 +93,16 @@ func identify(pid int) (processID, error) {
 }
 
 // startTime is field 22 of proc(5)'s stat. Field 2, the program's name, is in
-// parentheses and may hold anything.
+// parentheses and may hold anything. A process that has ended and only waits for
+// its parent to take note (field 3 is Z) is an error.
 func startTime(stat []byte) (string, error) {
 	end := bytes.LastIndexByte(stat, ')')
 	fields := strings.Fields(string(stat[end+1:]))
 	if end < 0 || len(fields) < 20 {
 		return "", fmt.Errorf("not a process's stat: %q", stat)
+	}
+	if fields[0] == "Z" || fields[0] == "X" {
+		return "", fmt.Errorf("the process has ended: %q", stat)
 	}
 	return fields[19], nil
 }

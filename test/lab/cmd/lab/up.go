@@ -16,6 +16,9 @@ import (
 	"github.com/rhizome-dev/rhizome/test/lab"
 )
 
+// operatorArchive is the operator's image as make leaves it.
+const operatorArchive = "rhizome-operator.oci.tar"
+
 // upOptions are the flags of `lab up`. Paths that are empty are looked for beside
 // this program, where `make` puts things.
 type upOptions struct {
@@ -39,7 +42,7 @@ place of the stand-in of test/k3s.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.bootstrapper, "bootstrapper", "", "the bootstrapper (default: beside this program)")
-	f.StringVar(&o.operatorImage, "operator-image", "", "OCI archive of the operator (default: operator-amd64.tar beside this program, if it is there)")
+	f.StringVar(&o.operatorImage, "operator-image", "", "OCI archive of the operator (default: rhizome-operator.oci.tar beside this program, if it is there)")
 	f.StringVar(&o.bootFiles, "boot-files", "", "boot loaders and installer (default: the bootstrapper's own choice)")
 	f.StringVar(&o.k3s, "k3s", "", "a built stand-in for k3s (default: test/k3s/build.sh of the working directory builds it)")
 	f.StringVar(&o.firmware, "firmware", string(lab.UEFI), "UEFI or BIOS")
@@ -145,7 +148,7 @@ func (o upOptions) seedCommand() ([]string, error) {
 	}
 	command := []string{o.bootstrapper, "seed"}
 	if o.operatorImage == "" {
-		if archive := filepath.Join(beside, "operator-amd64.tar"); exists(archive) {
+		if archive := filepath.Join(beside, operatorArchive); exists(archive) {
 			o.operatorImage = archive
 		}
 	}
