@@ -83,7 +83,7 @@ func virtioDisk(path, serial string) []string {
 func TestMachineIsInstalledOverABrokenConnection(t *testing.T) {
 	image := makeImage(t)
 	s := serve(t, "10.0.2.2", image, func(s *service) { s.cuts = 2 })
-	disk := used(t, 96*mib)
+	disk := used(t, diskSize)
 	log := boot(t, s, virtioDisk(disk, "only")...)
 
 	installed(t, disk, image, s.plan.Seed)
@@ -108,7 +108,7 @@ func TestMachineIsInstalledOverABrokenConnection(t *testing.T) {
 func TestMachineWithTwoDisksIsNotTouched(t *testing.T) {
 	// A refusal comes first: it is shown, and asked again.
 	s := serve(t, "10.0.2.2", makeImage(t), func(s *service) { s.refuse = 1 })
-	sata, nvme, stick := used(t, 64*mib), used(t, 80*mib), used(t, 96*mib)
+	sata, nvme, stick := used(t, diskSize), used(t, diskSize), used(t, diskSize)
 	log := boot(t, s,
 		"-drive", "file="+sata+",format=raw,if=none,id=sata", "-device", "ide-hd,drive=sata,serial=SATA-1",
 		"-drive", "file="+nvme+",format=raw,if=none,id=nvme", "-device", "nvme,drive=nvme,serial=NVME-1",
@@ -146,7 +146,7 @@ func TestMachineWithAWrongImageCannotBoot(t *testing.T) {
 		s.plan.Image.SHA256 = strings.Repeat("0", 64)
 		s.plan.Disk = plan.DiskHint{Serial: "right"}
 	})
-	right, wrong := used(t, 96*mib), used(t, 96*mib)
+	right, wrong := used(t, diskSize), used(t, diskSize)
 	log := boot(t, s, append(virtioDisk(wrong, "wrong"), virtioDisk(right, "right")...)...)
 
 	untouched(t, wrong)
@@ -154,7 +154,7 @@ func TestMachineWithAWrongImageCannotBoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(disk[:mib], make([]byte, mib)) || !bytes.Equal(disk[95*mib:], make([]byte, mib)) {
+	if !bytes.Equal(disk[:mib], make([]byte, mib)) || !bytes.Equal(disk[diskSize-mib:], make([]byte, mib)) {
 		t.Error("the disk has something where partition tables are")
 	}
 	last := s.last()

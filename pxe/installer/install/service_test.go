@@ -17,6 +17,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -39,6 +40,8 @@ type service struct {
 	refuseReports pxe.Stage
 	// cuts is how often the image's connection is cut in the middle.
 	cuts int
+	// gone: after the last cut nobody serves the image any more.
+	gone bool
 
 	mu      sync.Mutex
 	asked   int
@@ -47,6 +50,7 @@ type service struct {
 	reports []pxe.Report
 	done    chan struct{} // closed at the last report: Installed or Failed
 
+	base  string // of the plain service
 	plan  plan.Plan
 	image []byte // as downloaded
 }
@@ -72,11 +76,12 @@ func serve(t *testing.T, host string, image []byte, change func(*service)) *serv
 	certificate, ca := authority(t, host)
 	plainPort := s.listen(http.HandlerFunc(s.plain), nil)
 	securePort := s.listen(http.HandlerFunc(s.secure), &tls.Config{Certificates: []tls.Certificate{certificate}})
+	s.base = fmt.Sprintf("http://%s:%d", host, plainPort)
 	s.plan = plan.Plan{
 		Node: "node-1", Claim: claim, CA: ca,
 		ReportURL: fmt.Sprintf("https://%s:%d/v1/report", host, securePort),
 		Image: plan.Image{
-			URL:    fmt.Sprintf("http://%s:%d/image", host, plainPort),
+			URL:    s.base + "/image",
 			SHA256: hex.EncodeToString(sum[:]), Compression: plan.Zstd, Size: int64(len(s.image)),
 		},
 		Seed: map[string]string{
@@ -91,9 +96,7 @@ func serve(t *testing.T, host string, image []byte, change func(*service)) *serv
 	return s
 }
 
-func (s *service) initURL() string {
-	return s.plan.Image.URL[:len(s.plan.Image.URL)-len("/image")] + "/init/52:54:00:00:00:01"
-}
+func (s *service) initURL() string { return s.base + "/init/52:54:00:00:00:01" }
 
 func (s *service) listen(h http.Handler, secure *tls.Config) (port int) {
 	s.t.Helper()
@@ -116,6 +119,10 @@ func (s *service) plain(w http.ResponseWriter, r *http.Request) {
 		s.serveImage(w, r)
 		return
 	}
+	if !strings.HasPrefix(r.URL.Path, "/init/") {
+		http.NotFound(w, r)
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.asked++; s.asked == 1 {
@@ -135,14 +142,20 @@ func (s *service) plain(w http.ResponseWriter, r *http.Request) {
 func (s *service) serveImage(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.ranges = append(s.ranges, r.Header.Get("Range"))
-	cut := len(s.ranges) <= s.cuts
+	cut, gone := len(s.ranges) <= s.cuts, s.gone && len(s.ranges) > s.cuts
 	s.mu.Unlock()
+	if gone {
+		panic(http.ErrAbortHandler)
+	}
 	w.Header().Set("ETag", `"`+s.plan.Image.SHA256+`"`)
 	if cut {
-		w = &cutter{w, len(s.image) / (s.cuts + 1)}
+		w = &cutter{w, s.piece()}
 	}
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(s.image))
 }
+
+// piece is what a connection carries before it is cut.
+func (s *service) piece() int { return len(s.image) / (s.cuts + 1) }
 
 // cutter breaks the connection after so many bytes.
 type cutter struct {
