@@ -23,7 +23,9 @@ $(error there is no Go toolchain for this repository, see above)
 endif
 export PATH := $(GO_BIN):$(PATH)
 endif
-export GOFLAGS := -buildvcs=false
+# One set of flags for products and tests: the compiled packages are shared.
+export CGO_ENABLED := 0
+export GOFLAGS := -buildvcs=false -trimpath
 
 GO_LDFLAGS := -s -w -X main.version=$(VERSION)
 ARCHIVE := dist/rhizome-operator.oci.tar
@@ -58,13 +60,13 @@ build: bootstrapper image ## Build everything that is shipped, into dist/
 
 .PHONY: bootstrapper
 bootstrapper: setup ## Build dist/bootstrapper for this machine
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(GO_LDFLAGS)' -o dist/bootstrapper ./bootstrapper
+	go build -ldflags '$(GO_LDFLAGS)' -o dist/bootstrapper ./bootstrapper
 
 .PHONY: cross
 cross: ## Build the bootstrapper for linux and darwin, amd64 and arm64
 	for os in linux darwin; do for arch in amd64 arm64; do \
 		echo "bootstrapper $$os/$$arch"; \
-		CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch go build -trimpath -ldflags '$(GO_LDFLAGS)' -o dist/cross/bootstrapper-$$os-$$arch ./bootstrapper; \
+		GOOS=$$os GOARCH=$$arch go build -ldflags '$(GO_LDFLAGS)' -o dist/cross/bootstrapper-$$os-$$arch ./bootstrapper; \
 	done; done
 
 .PHONY: boot-files
