@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ulikunitz/xz"
+
 	"github.com/rhizome-dev/rhizome/pxe"
 	"github.com/rhizome-dev/rhizome/pxe/installer/plan"
 )
@@ -164,4 +166,36 @@ func TestMachineWithAWrongImageCannotBoot(t *testing.T) {
 	if !strings.Contains(log, "INSTALLATION FAILED (image)") {
 		t.Error("the console does not show the failure")
 	}
+}
+
+func TestMachineReportsACrashOfTheInstaller(t *testing.T) {
+	// An image that asks for more memory than the machine has: the Go runtime ends
+	// the program without a chance to clean up.
+	s := serve(t, "10.0.2.2", makeImage(t), func(s *service) { s.pack(packXZ(t, make([]byte, mib), 3<<30), plan.XZ) })
+	disk := used(t, diskSize)
+	log := boot(t, s, virtioDisk(disk, "only")...)
+	untouched(t, disk)
+	last := s.last()
+	if last.Stage != pxe.StageFailed || last.Step != "crash" || !strings.Contains(last.Message, "out of memory") {
+		t.Errorf("the last report is %+v, want Failed by a crash", last)
+	}
+	if !strings.Contains(log, "the installer crashed with the code") {
+		t.Error("the console does not show the crash")
+	}
+}
+
+func packXZ(t *testing.T, b []byte, dictionary int) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w, err := xz.WriterConfig{DictCap: dictionary}.NewWriter(&out)
+	if err == nil {
+		_, err = w.Write(b)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
 }

@@ -70,8 +70,6 @@ func serve(t *testing.T, host string, image []byte, change func(*service)) *serv
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s.image = packed.Bytes()
-	sum := sha256.Sum256(s.image)
 
 	certificate, ca := authority(t, host)
 	plainPort := s.listen(http.HandlerFunc(s.plain), nil)
@@ -80,20 +78,25 @@ func serve(t *testing.T, host string, image []byte, change func(*service)) *serv
 	s.plan = plan.Plan{
 		Node: "node-1", Claim: claim, CA: ca,
 		ReportURL: fmt.Sprintf("https://%s:%d/v1/report", host, securePort),
-		Image: plan.Image{
-			URL:    s.base + "/image",
-			SHA256: hex.EncodeToString(sum[:]), Compression: plan.Zstd, Size: int64(len(s.image)),
-		},
+		Image:     plan.Image{URL: s.base + "/image"},
 		Seed: map[string]string{
 			"user-data":      "#cloud-config\nhostname: node-1\n",
 			"meta-data":      "instance-id: node-1-1\n",
 			"network-config": "version: 2\n",
 		},
 	}
+	s.pack(packed.Bytes(), plan.Zstd)
 	if change != nil {
 		change(s)
 	}
 	return s
+}
+
+// pack makes this the image, and the plan's.
+func (s *service) pack(image []byte, compression string) {
+	s.image = image
+	sum := sha256.Sum256(image)
+	s.plan.Image.SHA256, s.plan.Image.Compression, s.plan.Image.Size = hex.EncodeToString(sum[:]), compression, int64(len(image))
 }
 
 func (s *service) initURL() string { return s.base + "/init/52:54:00:00:00:01" }
