@@ -83,5 +83,5 @@ var clusterRefused = slices.Concat([]bad{
 	cidrRefused("cluster", "spec.kubernetes.serviceCIDR"),
 	fileRefused("cluster", "spec.kubernetes.files[0].binary"),
 	fileRefused("cluster", "spec.kubernetes.files[0].images[0]"),
-	nameRefused("cluster", "spec.operatingSystem", "OperatingSystem"),
+	nameRefused("cluster", "spec.operatingSystem", "an OperatingSystem"),
 )

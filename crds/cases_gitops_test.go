@@ -40,6 +40,6 @@ var gitOpsRefused = slices.Concat([]bad{
 	{name: "layers that wait for each other", of: "gitops", set: fields{"spec.layers[0].dependsOn": []any{"apps"}}, field: "spec.layers", message: layerOrder},
 	{name: "a layer that waits for itself", of: "gitops", set: fields{"spec.layers[1].dependsOn": []any{"apps"}}, field: "spec.layers", message: layerOrder},
 },
-	nameRefused("gitops", "spec.seed.credentials.name", "Secret"),
-	nameRefused("gitops", "spec.home.credentials.name", "Secret"),
+	nameRefused("gitops", "spec.seed.credentials.name", "a Secret"),
+	nameRefused("gitops", "spec.home.credentials.name", "a Secret"),
 )

@@ -64,6 +64,6 @@ var nodeRefused = slices.Concat([]bad{
 	macRefused("node", "spec.mac"),
 	macRefused("node", "spec.power.wakeOnLAN.mac"),
 	digestRefused(withBMC, "spec.power.redfish.fingerprint"),
-	nameRefused(withBMC, "spec.power.redfish.credentials.name", "Secret"),
-	nameRefused("node", "spec.operatingSystem", "OperatingSystem"),
+	nameRefused(withBMC, "spec.power.redfish.credentials.name", "a Secret"),
+	nameRefused("node", "spec.operatingSystem", "an OperatingSystem"),
 )

@@ -18,5 +18,5 @@ var operatingSystemRefused = slices.Concat([]bad{
 		message: "must not begin with rhizome., which the installer is told by"},
 },
 	fileRefused("operatingsystem", "spec.media[0]"),
-	nameRefused("operatingsystem", "spec.template.name", "ConfigMap"),
+	nameRefused("operatingsystem", "spec.template.name", "a ConfigMap"),
 )

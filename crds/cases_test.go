@@ -97,7 +97,7 @@ func digestRefused(of, field string) []bad {
 	}
 }
 
-func nameRefused(of, field, kind string) []bad {
+func nameRefused(of, field, what string) []bad {
 	return []bad{{name: field + " is no name", of: of, set: fields{field: "Not_A_Name"}, field: field,
-		message: "must be the name of a " + kind + ": lower-case letters, digits, dashes and dots"}}
+		message: "must be the name of " + what + ": lower-case letters, digits, dashes and dots"}}
 }

@@ -1,6 +1,7 @@
 package crds_test
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -8,8 +9,10 @@ import (
 	"testing"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
 	"github.com/rhizome-dev/rhizome/crds"
 )
@@ -100,6 +103,66 @@ func TestTheAPIServerRefusesWhatTheSchemaRefuses(t *testing.T) {
 		if n < 5 {
 			t.Errorf("%s: found only %d rules: is the walk complete?", kind.name, n)
 		}
+	}
+}
+
+// goodStatus sets every field of a Node's status that has a rule, but for the
+// conditions, whose rules are Kubernetes' own.
+const goodStatus = `
+phase: Ready
+boot: {stage: Kernel, firmware: UEFI, architecture: amd64, uuid: 4c4c4544-0051-3510-8052-b4c04f4e3132}
+claim: {state: Open, opened: "2026-01-02T03:04:05Z", expires: "2026-01-02T03:34:05Z", message: why}
+nodeRef: {name: alpha, uid: 9e6a8f3c}
+`
+
+// TestTheAPIServerRefusesBadStatus: what controllers write is held to its schema
+// too.
+func TestTheAPIServerRefusesBadStatus(t *testing.T) {
+	c := api(t)
+	definitions, err := crds.Definitions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(definitions, func(d *apiextensionsv1.CustomResourceDefinition) bool { return d.Spec.Names.Kind == "Node" })
+	root := definitions[i].Spec.Versions[0].Schema.OpenAPIV3Schema.Properties["status"]
+	delete(root.Properties, "conditions")
+
+	u := object(t, "node")
+	u.SetName("status")
+	if err := c.Create(t.Context(), u); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Delete(context.WithoutCancel(t.Context()), u); err != nil {
+			t.Error(err)
+		}
+	})
+	var status map[string]any
+	if err := yaml.Unmarshal([]byte(goodStatus), &status); err != nil {
+		t.Fatal(err)
+	}
+	u.Object["status"] = status
+	if err := c.Status().Update(t.Context(), u.DeepCopy(), client.DryRunAll); err != nil {
+		t.Fatalf("the good status: %v", err)
+	}
+	n := 0
+	walk(&root, "status", func(path string, s *schema) {
+		for _, v := range violations(path, s) {
+			n++
+			changed := u.DeepCopy()
+			if err := set(changed, v.set, v.value); err != nil {
+				t.Fatal(err)
+			}
+			causes := causes(t, c.Status().Update(t.Context(), changed, client.DryRunAll))
+			if !slices.ContainsFunc(causes, func(c metav1.StatusCause) bool {
+				return c.Field == v.field && strings.Contains(c.Message, v.says)
+			}) {
+				t.Errorf("the API server answered %s\nwant among them %s: %s", list(causes), v.field, v.says)
+			}
+		}
+	})
+	if n < 10 {
+		t.Errorf("found only %d rules: is the walk complete?", n)
 	}
 }
 

@@ -52,7 +52,7 @@ type ClusterSpec struct {
 	// OperatingSystem names the OperatingSystem of every Node that names none.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="must be the name of a OperatingSystem: lower-case letters, digits, dashes and dots"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="must be the name of an OperatingSystem: lower-case letters, digits, dashes and dots"
 	OperatingSystem string `json:"operatingSystem"`
 	// LoadBalancerPool is the range of addresses for Services of type
 	// LoadBalancer. Empty: the last /27 of network.cidr.
@@ -282,8 +282,9 @@ const (
 const (
 	// ReasonClusterReady: all other conditions are True.
 	ReasonClusterReady = "ClusterReady"
-	// ReasonAPIReady and ReasonAPINotReady: what the API server says of itself.
-	ReasonAPIReady    = "APIReady"
+	// ReasonAPIReady: the API server says that it is ready.
+	ReasonAPIReady = "APIReady"
+	// ReasonAPINotReady: the API server says what it lacks, or does not answer.
 	ReasonAPINotReady = "APINotReady"
 	// ReasonNodeMatched: a control-plane Node is Joined.
 	ReasonNodeMatched = "NodeMatched"

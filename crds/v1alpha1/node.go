@@ -75,7 +75,7 @@ type NodeSpec struct {
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="must be the name of a OperatingSystem: lower-case letters, digits, dashes and dots"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="must be the name of an OperatingSystem: lower-case letters, digits, dashes and dots"
 	OperatingSystem string `json:"operatingSystem,omitempty"`
 	// Labels of the core Node.
 	// +optional
@@ -309,9 +309,9 @@ type ClaimStatus struct {
 	// State of the claim: Open, Consumed, Installed, Exchanged, Expired or Failed.
 	// +kubebuilder:validation:MaxLength=32
 	State string `json:"state"`
-	// Opened is when the claim was opened, and Expires when it ends if it is not
-	// consumed.
-	Opened  metav1.Time `json:"opened"`
+	// Opened is when the claim was opened.
+	Opened metav1.Time `json:"opened"`
+	// Expires is when the claim ends if it is not consumed.
 	Expires metav1.Time `json:"expires"`
 	// Message says more, such as why an installation failed.
 	// +optional
@@ -321,8 +321,10 @@ type ClaimStatus struct {
 
 // CoreNodeReference names a core Node.
 type CoreNodeReference struct {
+	// Name of the core Node, which is that of the Node.
 	Name string `json:"name"`
-	UID  string `json:"uid"`
+	// UID of the core Node: one that was deleted and came back is another.
+	UID string `json:"uid"`
 }
 
 // The condition types of a Node, beside Ready.

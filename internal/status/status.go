@@ -37,8 +37,9 @@ func Conditions(current, wanted []metav1.Condition, generation int64, now time.T
 // not in owned any more is taken away. Fields and conditions of other managers
 // stay.
 //
-// current is the object as it was read, whose UID must still be the one that is
-// there: a status is not carried over to another object of the same name.
+// current is the object as it was read. If it has changed since, nothing is
+// written and the error is a conflict (apierrors.IsConflict): the verdict may rest
+// on what is so no more, or another object has the name by now.
 func Apply(ctx context.Context, c client.Client, current client.Object, owned any, manager string) error {
 	gvk, err := apiutil.GVKForObject(current, c.Scheme())
 	if err != nil {
@@ -52,7 +53,7 @@ func Apply(ctx context.Context, c client.Client, current client.Object, owned an
 	u.SetGroupVersionKind(gvk)
 	u.SetName(current.GetName())
 	u.SetNamespace(current.GetNamespace())
-	u.SetUID(current.GetUID())
+	u.SetResourceVersion(current.GetResourceVersion())
 	if err := c.Status().Patch(ctx, u, client.Apply, client.FieldOwner(manager), client.ForceOwnership); err != nil {
 		return fmt.Errorf("cannot write the status of %s %s: %w", gvk.Kind, current.GetName(), err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -77,6 +78,10 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	next := r.status(f.cluster, judge(f))
 	if !holds(f.cluster.Status, next) {
 		if err := status.Apply(ctx, r.client, f.cluster, &next, Manager); err != nil {
+			if apierrors.IsConflict(err) {
+				// It has changed: the change brings the controller back, to look again.
+				return reconcile.Result{RequeueAfter: lookAgain}, nil
+			}
 			return reconcile.Result{}, err
 		}
 		ready := next.Conditions[0]

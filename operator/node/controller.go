@@ -104,6 +104,10 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, nil
 	}
 	if err := status.Apply(ctx, r.client, &declared, &next, Manager); err != nil {
+		if apierrors.IsConflict(err) {
+			// It has changed: the change brings the controller back, to look again.
+			return reconcile.Result{}, nil
+		}
 		return reconcile.Result{}, err
 	}
 	ctrl.LoggerFrom(ctx).Info("status", "phase", next.Phase, "message", next.Conditions[1].Message)
