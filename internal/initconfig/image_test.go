@@ -164,6 +164,13 @@ func TestAFormatWithoutARendererNamesTheOperatingSystem(t *testing.T) {
 			t.Errorf("%s: %v, want %s", format, err, want)
 		}
 	}
+	_, err := For(v1alpha1.OperatingSystem{
+		ObjectMeta: metav1.ObjectMeta{Name: "debian"},
+		Spec:       v1alpha1.OperatingSystemSpec{Format: v1alpha1.FormatImage, Template: &v1alpha1.ConfigMapReference{Name: "mine"}},
+	})
+	if err == nil || !strings.HasPrefix(err.Error(), "OperatingSystem/debian: spec.template: ") {
+		t.Errorf("a template: %v", err)
+	}
 	r, err := For(v1alpha1.OperatingSystem{Spec: v1alpha1.OperatingSystemSpec{Format: v1alpha1.FormatImage}})
 	if err != nil || r.Format() != v1alpha1.FormatImage {
 		t.Errorf("Image: %v, %v", r, err)

@@ -21,12 +21,16 @@ var renderers = map[v1alpha1.Format]Renderer{
 	v1alpha1.FormatImage: Image{},
 }
 
-// For is the renderer of an operating system's format.
+// For is the renderer of an operating system's format. What this release cannot
+// do is an error that names the field, never passed over.
 func For(os v1alpha1.OperatingSystem) (Renderer, error) {
 	r, ok := renderers[os.Spec.Format]
 	if !ok {
 		return nil, fmt.Errorf("OperatingSystem/%s: spec.format: format %s is not supported yet by this release: use format %s",
 			os.Name, os.Spec.Format, v1alpha1.FormatImage)
+	}
+	if os.Spec.Template != nil {
+		return nil, fmt.Errorf("OperatingSystem/%s: spec.template: templates are not supported yet by this release: remove the field", os.Name)
 	}
 	return r, nil
 }

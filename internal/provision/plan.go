@@ -87,6 +87,11 @@ func NodeConfig(inv inventory.Inventory, node *v1alpha1.Node, claim Claim, servi
 		SSHKeys: slices.Clone(cluster.Spec.SSHKeys),
 		Files:   files,
 		Units:   units,
+		// The boot's own services for these are over before the files are there.
+		Commands: [][]string{
+			{"modprobe", "--all", "br_netfilter", "overlay"},
+			{"sysctl", "--quiet", "--system"},
+		},
 	}, nil
 }
 
