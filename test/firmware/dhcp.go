@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -70,7 +71,7 @@ func (s *session) discover(ctx context.Context, conn net.PacketConn, asIPXE bool
 		return nil, nil, err
 	}
 	for _, wait := range s.Waits {
-		if _, err := conn.WriteTo(discover.ToBytes(), broadcast); err != nil {
+		if _, err := conn.WriteTo(discover.ToBytes(), broadcast); err != nil && !errors.Is(err, syscall.ENOBUFS) {
 			return nil, nil, fmt.Errorf("cannot send a DISCOVER: %w", err)
 		}
 		until := time.Now().Add(wait)
@@ -126,7 +127,7 @@ func (s *session) request(ctx context.Context, conn net.PacketConn, offer *dhcpv
 	request.UpdateOption(dhcpv4.OptRequestedIPAddress(offer.YourIPAddr))
 	request.UpdateOption(dhcpv4.OptServerIdentifier(offer.ServerIdentifier()))
 	for _, wait := range s.Waits {
-		if _, err := conn.WriteTo(request.ToBytes(), broadcast); err != nil {
+		if _, err := conn.WriteTo(request.ToBytes(), broadcast); err != nil && !errors.Is(err, syscall.ENOBUFS) {
 			return nil, fmt.Errorf("cannot send a REQUEST: %w", err)
 		}
 		ack, err := receive(ctx, conn, request, dhcpv4.MessageTypeAck, time.Now().Add(wait))

@@ -142,6 +142,16 @@ type running struct {
 // startServer starts a server in the namespace and waits until it listens.
 func startServer(t *testing.T, in *lab.Namespace, config serverConfig) *running {
 	t.Helper()
+	s, err := runServer(t, in, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// runServer starts a server; one that does not listen is an error of its words.
+func runServer(t *testing.T, in *lab.Namespace, config serverConfig) (*running, error) {
+	t.Helper()
 	text, err := json.Marshal(config)
 	if err != nil {
 		t.Fatal(err)
@@ -188,9 +198,9 @@ func startServer(t *testing.T, in *lab.Namespace, config serverConfig) *running 
 	}()
 	if !listening {
 		<-s.ended
-		t.Fatalf("the server does not start:\n%s", s.log.String())
+		return nil, fmt.Errorf("the server does not start: %s", s.log.String())
 	}
-	return s
+	return s, nil
 }
 
 // kill ends the server as a power cut would.
