@@ -76,13 +76,17 @@ func (a *Agent) Start(ctx context.Context) error {
 	if err := a.startKubelet(); err != nil {
 		return err
 	}
+	if err := a.waitForNode(ctx); err != nil {
+		return err
+	}
+	// Not earlier: without a Node to find, kube-proxy settles for loopback.
 	if !a.reply.DisableProxy {
 		a.startProxy()
 	}
 	if a.reply.FlannelBackend != "none" {
 		go a.keepNetwork(ctx)
 	}
-	return a.waitForNode(ctx)
+	return nil
 }
 
 func (a *Agent) join(ctx context.Context, api string) error {
