@@ -168,10 +168,10 @@ type at struct {
 func steps(path string) []at {
 	var all []at
 	for path != "" {
-		switch {
-		case path[0] == '.':
+		switch path[0] {
+		case '.':
 			path = path[1:]
-		case path[0] == '[':
+		case '[':
 			end := strings.IndexByte(path, ']')
 			inner := path[1:end]
 			if i, err := strconv.Atoi(inner); err == nil {

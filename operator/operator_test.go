@@ -436,6 +436,23 @@ func TestABrokenRuleBetweenObjectsIsACondition(t *testing.T) {
 	w.awaitCluster(t, "home", map[string]string{"Valid": "True NoRuleBroken"})
 }
 
+func TestAnotherReplicaTakesOver(t *testing.T) {
+	w := newWorld(t)
+	_, stopFirst := w.run(t, nil)
+	w.make(t, debian(), cluster("home"), machine("alpha", "52:54:00:00:00:01", "192.168.1.10"))
+	w.awaitNode(t, "alpha", v1alpha1.PhaseDeclared, "False NotJoined", "False NotJoined")
+
+	log, _ := w.run(t, nil)
+	stopFirst()
+	core := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "alpha"}}
+	w.make(t, core)
+	w.kubelet(t, core, "192.168.1.10", corev1.ConditionTrue)
+	w.awaitNode(t, "alpha", v1alpha1.PhaseReady, "True Matched", "True MemberReady")
+	if !strings.Contains(log.String(), "Starting workers") {
+		t.Errorf("it was not the second replica that acted:\n%s", log)
+	}
+}
+
 func TestMetricsAreForThoseWhoMayReadThem(t *testing.T) {
 	w := newWorld(t)
 	metrics, health := freeAddress(t), freeAddress(t)

@@ -122,8 +122,8 @@ func TestJudge(t *testing.T) {
 			v := judge(declared, tc.named, tc.others)
 			got := []string{
 				string(v.phase),
-				string(v.joined.Type), string(v.joined.Status) + " " + v.joined.Reason,
-				string(v.ready.Type), string(v.ready.Status) + " " + v.ready.Reason,
+				v.joined.Type, string(v.joined.Status) + " " + v.joined.Reason,
+				v.ready.Type, string(v.ready.Status) + " " + v.ready.Reason,
 			}
 			want := []string{string(tc.phase), "Joined", tc.joined, "Ready", tc.ready}
 			if diff := cmp.Diff(want, got); diff != "" {
