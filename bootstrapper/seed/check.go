@@ -49,8 +49,10 @@ func (f *flow) report(p *progress.Phase, findings []inventory.Finding, fix strin
 	for _, finding := range findings {
 		if finding.Severity == inventory.Error {
 			errors++
+			p.Warn("error: %s", finding)
+			continue
 		}
-		p.Warn("%s: %s", finding.Severity, finding)
+		p.Warn("%s", finding)
 	}
 	if errors > 0 {
 		return withFix(fmt.Errorf("%d of %d findings are errors", errors, len(findings)), "%s", fix)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -48,7 +49,7 @@ func failureOf(phase string, ctx context.Context, limit time.Duration, err error
 	case ctx.Err() != nil:
 		f.Interrupted, f.Cause = true, errors.New("interrupted")
 	case errors.Is(err, context.DeadlineExceeded):
-		f.Cause = fmt.Errorf("not done within %s: %w", limit, err)
+		f.Cause = fmt.Errorf("not done within %s%s", limit, beside(err, context.DeadlineExceeded))
 		f.Fix = fmt.Sprintf("see what was last said, then %s; --timeout %s=%s gives it more time", goOn, phase, 2*limit)
 	}
 	var fix fixable
@@ -56,4 +57,14 @@ func failureOf(phase string, ctx context.Context, limit time.Duration, err error
 		f.Fix = fix.fix
 	}
 	return f
+}
+
+// beside is what an error says beside one that it wraps, which people need not
+// read.
+func beside(err, wrapped error) string {
+	text := strings.ReplaceAll(err.Error(), wrapped.Error(), "")
+	if text = strings.Trim(strings.ReplaceAll(text, ": : ", ": "), ": "); text == "" {
+		return ""
+	}
+	return ": " + text
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/rhizome-dev/rhizome/bootstrapper/progress"
@@ -115,7 +116,7 @@ func (f *flow) wake(ctx context.Context, p *progress.Phase) (string, error) {
 	defer stop()
 	err := f.await(ctx, p, phaseWake, func() (bool, error) {
 		seen, _ := f.watch.seen()
-		return !seen.Firmware.IsZero() || f.machineState() != provision.StateOpen, f.refused()
+		return !seen.Firmware.IsZero() || f.machineState() != provision.StateOpen, f.expired()
 	})
 	if err != nil {
 		return "", err
@@ -173,7 +174,7 @@ func (f *flow) boot(ctx context.Context, p *progress.Phase) (string, error) {
 	err := f.await(ctx, p, phaseBoot, func() (bool, error) {
 		switch f.machineState() {
 		case provision.StateOpen:
-			return false, f.refused()
+			return false, nil
 		case provision.StateExpired, provision.StateFailed, "":
 			return false, f.lost()
 		}
@@ -231,9 +232,8 @@ func (f *flow) lost() error {
 		"see why the machine did not boot from the network, then run the same command again: it opens a new claim")
 }
 
-// refused is an error when the machine that was waited for cannot be the one that
-// is declared.
-func (f *flow) refused() error {
+// expired is an error when nobody may install the machine any more.
+func (f *flow) expired() error {
 	if f.machineState() == provision.StateExpired {
 		return f.lost()
 	}
@@ -335,8 +335,9 @@ func (f *flow) claimKey() string {
 func (f *flow) showOther(p *progress.Phase, o pxe.Observation) {
 	switch {
 	case o.Stage == pxe.StageRefused:
-		if f.watch.once(fmt.Sprintf("refused %s %s %s", o.Machine.MAC, o.From, o.Message)) {
-			p.Warn("%s %s: refused: %s", o.Machine.MAC, o.From, o.Message)
+		who := strings.TrimSpace(fmt.Sprintf("%s %s", o.Machine.MAC, o.From))
+		if f.watch.once("refused " + who + o.Message) {
+			p.Warn("%s: refused: %s", who, o.Message)
 		}
 	case o.Stage == pxe.StageDHCP && o.Decision == pxe.Ignore:
 		if f.watch.once("undeclared " + string(o.Machine.MAC)) {

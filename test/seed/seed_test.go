@@ -32,6 +32,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/rhizome-dev/rhizome/test/firmware"
 	"github.com/rhizome-dev/rhizome/test/kube"
 	"github.com/rhizome-dev/rhizome/test/lab"
 )
@@ -187,9 +188,26 @@ func (h *home) plugIn() {
 type run struct {
 	cmd    *exec.Cmd
 	lines  chan string
-	mu     sync.Mutex
-	out    bytes.Buffer
+	out    output
 	closed chan struct{}
+}
+
+// output is what the program wrote so far, both streams.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }
 
 func (h *home) start(args ...string) *run {
@@ -212,9 +230,7 @@ func (h *home) start(args ...string) *run {
 		defer close(r.lines)
 		for scanner := bufio.NewScanner(pipe); scanner.Scan(); {
 			line := scanner.Text()
-			r.mu.Lock()
 			fmt.Fprintln(&r.out, line)
-			r.mu.Unlock()
 			h.t.Logf("| %s", line)
 			r.lines <- line
 		}
@@ -223,11 +239,7 @@ func (h *home) start(args ...string) *run {
 	return r
 }
 
-func (r *run) output() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.out.String()
-}
+func (r *run) output() string { return r.out.String() }
 
 // until waits for a line that matches; false: the program ended before.
 func (r *run) until(t *testing.T, pattern string) bool {
@@ -502,6 +514,54 @@ func TestAnInstallersFailureIsShownWithItsReasonAndTriedAgainByAPerson(t *testin
 	if got := h.machine.wiped(); got != 0 {
 		t.Errorf("the disk was wiped %d times", got)
 	}
+}
+
+func TestStrangersGetNothingAndAreNamed(t *testing.T) {
+	h := newHome(t)
+	stranger, err := h.lab.Network.Attach("stranger", netip.MustParsePrefix("10.77.0.66/24"), netip.Addr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := h.start()
+	if !r.until(t, "^wake: begin") {
+		t.Fatalf("ended early:\n%s", r.output())
+	}
+	laptop := h.lab.Network.Laptop.String()
+	other := &machine{name: "stranger", host: stranger}
+	secrets := struct {
+		PXE struct{ Certificate []byte }
+	}{}
+	kept, err := os.ReadFile(filepath.Join(h.dir, "state", "secrets.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(kept, &secrets); err != nil {
+		t.Fatal(err)
+	}
+	_, err = other.call(t.Context(), other.client(string(secrets.PXE.Certificate)), "POST", "https://"+laptop+":7443/v1/credentials", "a-guess", nil)
+	var refused *refusal
+	if !errors.As(err, &refused) || !strings.HasPrefix(refused.status, "403") {
+		t.Errorf("a guessed claim: %v, want 403", err)
+	}
+	if !r.until(t, "^wake: warning: 10.77.0.66: refused: ClaimUnknown") {
+		t.Errorf("the refusal was not shown:\n%s", r.output())
+	}
+	for path, want := range map[string]string{"/init/52:54:00:bb:00:01": "404", "/boot/52:54:00:bb:00:01/ipxe": "404", "/media/" + strings.Repeat("0", 64) + "/x": "404"} {
+		_, err := other.call(t.Context(), other.client(""), "GET", "http://"+laptop+":7480"+path, "", nil)
+		if !errors.As(err, &refused) || !strings.HasPrefix(refused.status, want) {
+			t.Errorf("%s: %v, want %s", path, err, want)
+		}
+	}
+	outcome, err := firmware.Machine{MAC: net.HardwareAddr{0x52, 0x54, 0, 0xbb, 0, 1}, Kind: firmware.UEFI, UUID: [16]byte{9},
+		Waits: []time.Duration{time.Second, time.Second}}.Boot(t.Context(), stranger, ifname)
+	if err != nil || outcome.Local != "no answer" {
+		t.Errorf("an undeclared machine: %+v, %v", outcome, err)
+	}
+	if !r.until(t, "^wake: 52:54:00:bb:00:01 .* no Node declares it") {
+		t.Errorf("the undeclared machine was not named:\n%s", r.output())
+	}
+	h.kill(r)
+	r.end(t)
 }
 
 func TestOutputForProgramsIsJSONLines(t *testing.T) {
