@@ -83,7 +83,7 @@ func (n node) disk(name string) (Disk, error) {
 		Size:      sectors * 512,
 		Model:     squeeze(strings.TrimSpace(n.read("device/vendor") + " " + n.first("device/model", "device/name"))),
 		Serial:    squeeze(n.first("serial", "device/serial")),
-		WWN:       n.first("wwid", "device/wwid"),
+		WWN:       squeeze(n.first("wwid", "device/wwid")),
 		Removable: n.read("removable") == "1" || n.read("device/type") == "SD",
 		ReadOnly:  n.read("ro") == "1",
 		USB:       strings.Contains(real, "/usb"),
@@ -97,6 +97,9 @@ func (n node) disk(name string) (Disk, error) {
 		d.Model = "virtio disk" // its vendor is a PCI number
 	}
 	n.scsi(&d)
+	if d.USB && d.Serial == "" {
+		d.Serial = usbSerial(real)
+	}
 	d.Links = n.links(name, real, d)
 	return d, nil
 }
@@ -112,6 +115,17 @@ func (n node) scsi(d *Disk) {
 			d.Model, d.Serial = model, serial
 		}
 	}
+}
+
+// usbSerial is the serial number of the USB device that a disk is in: the
+// directory above it that has a vendor.
+func usbSerial(real string) string {
+	for dir := real; len(dir) > 1; dir = filepath.Dir(dir) {
+		if device := (node{dir}); device.read("idVendor") != "" {
+			return squeeze(device.read("serial"))
+		}
+	}
+	return ""
 }
 
 // unitSerial reads the unit serial number page (SPC-5 section 7.7.18): four bytes

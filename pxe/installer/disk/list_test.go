@@ -53,6 +53,7 @@ func TestListReadsWhatTheKernelSays(t *testing.T) {
 	nvme := "devices/pci0000:00/0000:00:1d.0/0000:01:00.0/nvme/nvme0/nvme0n1/"
 	virtio := "devices/pci0000:00/0000:00:04.0/virtio1/block/vda/"
 	usb := "devices/pci0000:00/0000:00:14.0/usb2/2-1/2-1:1.0/host6/target6:0:0/6:0:0:0/"
+	stick := "devices/pci0000:00/0000:00:14.0/usb2/2-2/2-2:1.0/host7/target7:0:0/7:0:0:0/"
 	root := tree(t, map[string]string{
 		"sys/block/sda":                               "link:../" + sata + "block/sda",
 		"sys/" + sata + "block/sda/size":              "976773168\n",
@@ -87,6 +88,13 @@ func TestListReadsWhatTheKernelSays(t *testing.T) {
 		"sys/" + usb + "type":                "0\n",
 		"sys/" + usb + "vpd_pg80":            "\x00\x80\x00\x06AB\x00C  ",
 
+		"sys/block/sdc":                                         "link:../" + stick + "block/sdc",
+		"sys/" + stick + "block/sdc/size":                       "100\n",
+		"sys/" + stick + "block/sdc/device":                     "link:../../../7:0:0:0",
+		"sys/" + stick + "type":                                 "0\n",
+		"sys/devices/pci0000:00/0000:00:14.0/usb2/2-2/idVendor": "0781\n",
+		"sys/devices/pci0000:00/0000:00:14.0/usb2/2-2/serial":   "4C53\n",
+
 		"sys/block/sr0/size":                 "0\n",
 		"sys/block/sr0/device/type":          "5\n",
 		"sys/block/loop0/size":               "0\n",
@@ -113,6 +121,7 @@ func TestListReadsWhatTheKernelSays(t *testing.T) {
 			InUse: "dm-0",
 			Links: []string{"/dev/disk/by-id/wwn-0x5002538f00000001", "/dev/disk/by-id/ata-Samsung_SSD_870_EVO_500GB_S5XXNX0R123456"}},
 		{Path: "/dev/sdb", Size: 100 * 512, Serial: "AB C", USB: true, Removable: true, ReadOnly: true},
+		{Path: "/dev/sdc", Size: 100 * 512, Serial: "4C53", USB: true},
 		{Path: "/dev/sr0", CD: true},
 		{Path: "/dev/vda", Size: 4096 * 512, Model: "virtio disk", Serial: "lab-1", InUse: "swap",
 			Links: []string{"/dev/disk/by-id/virtio-lab-1", "/dev/disk/by-path/pci-0000:00:04.0"}},

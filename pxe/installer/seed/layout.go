@@ -23,6 +23,8 @@ const (
 	Size = 8 << 20
 	// alignment of the seed partition in bytes.
 	alignment = 1 << 20
+	// maxEntries of a partition table; 128 are usual.
+	maxEntries = 128
 	// MaxContent is how much the files may hold together, in bytes.
 	MaxContent = Size * 3 / 4
 )
@@ -65,17 +67,22 @@ func Inspect(head []byte, diskBytes int64, sector int) (Layout, error) {
 }
 
 func (l Layout) inspectGPT(head []byte) (Layout, error) {
-	table, err := gpt.Read(&memory{bytes: head}, l.sector, l.sector)
-	if err != nil {
-		return Layout{}, fmt.Errorf("cannot read the image's partition table: %w", err)
-	}
 	header := head[l.sector:]
-	// UEFI 2.10 table 5.5: PartitionEntryLBA, SizeOfPartitionEntry.
+	// UEFI 2.10 table 5.5: PartitionEntryLBA, SizeOfPartitionEntry,
+	// NumberOfPartitionEntries. The library takes the memory that they ask for.
 	if lba := binary.LittleEndian.Uint64(header[72:]); lba != 2 {
 		return Layout{}, fmt.Errorf("the image's partition table is at sector %d: only tables at sector 2 are supported", lba)
 	}
 	if size := binary.LittleEndian.Uint32(header[84:]); size != gpt.PartitionEntrySize {
 		return Layout{}, fmt.Errorf("the image's partition entries have %d bytes: want %d", size, gpt.PartitionEntrySize)
+	}
+	entries := binary.LittleEndian.Uint32(header[80:])
+	if entries == 0 || entries > maxEntries {
+		return Layout{}, fmt.Errorf("the image's partition table has %d entries: want at most %d", entries, maxEntries)
+	}
+	table, err := gpt.Read(&memory{bytes: head}, l.sector, l.sector)
+	if err != nil {
+		return Layout{}, fmt.Errorf("cannot read the image's partition table: %w", err)
 	}
 	l.gpt, l.image = table, int64(table.TotalSize())
 	if l.image > l.disk {
@@ -91,7 +98,7 @@ func (l Layout) inspectGPT(head []byte) (Layout, error) {
 	}
 	for l.index = 1; taken[l.index]; l.index++ {
 	}
-	if entries := binary.LittleEndian.Uint32(header[80:]); uint32(l.index) > entries {
+	if uint32(l.index) > entries {
 		return Layout{}, fmt.Errorf("the image's partition table is full: all %d entries are used", entries)
 	}
 	return l.place(int64(table.LastDataSector()+1), int64(used+1))

@@ -210,6 +210,7 @@ func TestImagesThatCannotBeInstalledAreRefusedBeforeAnythingIsWritten(t *testing
 		{"an image for other sectors", good, 100 * mib, 4096, "sectors of 512 bytes, this disk has sectors of 4096"},
 		{"a damaged GPT", change(good, func(b []byte) { b[1024] ^= 1 }), 100 * mib, 512, "cannot read the image's partition table"},
 		{"a GPT whose entries are elsewhere", gpt("--move-main-table=64", "--new=1:4096:+8M"), 100 * mib, 512, "partition table is at sector 64"},
+		{"a GPT with too many entries", change(good, func(b []byte) { b[512+82] = 0xff }), 100 * mib, 512, "entries"},
 		{"an MBR without a free entry", mbrImage("2048,2048", "4096,2048", "6144,2048", "8192,2048"), 100 * mib, 512, "no free entry"},
 		{"an empty MBR", mbrImage(), 100 * mib, 512, "empty partition table"},
 		{"an MBR image on a disk with large sectors", mbrImage("2048,2048"), 100 * mib, 4096, "MBR partition table, which needs sectors of 512"},
