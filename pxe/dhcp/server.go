@@ -150,7 +150,14 @@ func (s *Responder) Handle(datagram []byte, port int, from netip.AddrPort) ([]by
 	if reply == nil {
 		return nil, netip.AddrPort{}
 	}
-	return reply.ToBytes(), Destination(reply, port, from)
+	return encode(reply), Destination(reply, port, from)
+}
+
+// encode fills a reply up to the 300 bytes below which relays and old clients
+// drop it (RFC 1542 §2.1).
+func encode(reply *dhcpv4.DHCPv4) []byte {
+	raw := reply.ToBytes()
+	return append(raw, make([]byte, max(0, 300-len(raw)))...)
 }
 
 func describe(m pxe.Machine) string {
