@@ -90,7 +90,7 @@ for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
 	e2scrub_all.timer e2scrub_reap.service fstrim.timer \
 	systemd-pstore.service getty@tty1.service systemd-binfmt.service \
 	proc-sys-fs-binfmt_misc.automount systemd-network-generator.service \
-	cloud-init-hotplugd.socket; do
+	cloud-init-hotplugd.socket cloud-config.service; do
 	ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 chroot "$root" systemctl --quiet enable systemd-networkd.service

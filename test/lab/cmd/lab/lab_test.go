@@ -158,7 +158,7 @@ func TestLabUpLeavesTheLabToLookAtAndDownLeavesNothing(t *testing.T) {
 	k3s := write("k3s", "echo v1.33.13+standin\n")
 	bootstrapper := write("bootstrapper", `echo "seeding: $*"; ip -brief address; exit 7`+"\n")
 	run := func(args ...string) (string, int) {
-		cmd := exec.CommandContext(t.Context(), program, args...)
+		cmd := exec.Command(program, args...) // also after the test's context has ended
 		cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+cache, "RHIZOME_LAB_ACCEL=tcg", "K3S_VERSION=")
 		out, err := cmd.CombinedOutput()
 		if err != nil && cmd.ProcessState == nil {
