@@ -127,7 +127,28 @@ func buildImage(ctx context.Context, cache, dir string, progress io.Writer) (err
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("cannot build the operating system image: %w", errors.Join(err, ctx.Err()))
 	}
-	return os.Rename(out, dir)
+	if err := os.Rename(out, dir); err != nil {
+		return err
+	}
+	return removeOldImages(cache, dir)
+}
+
+// removeOldImages removes images of earlier sources that are a week old: another
+// checkout may still use younger ones.
+func removeOldImages(cache, current string) error {
+	images, err := filepath.Glob(filepath.Join(cache, "image-*"))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, image := range images {
+		info, err := os.Stat(image)
+		if err != nil || !info.IsDir() || image == current || time.Since(info.ModTime()) < 7*24*time.Hour {
+			continue
+		}
+		errs = append(errs, os.RemoveAll(image))
+	}
+	return errors.Join(errs...)
 }
 
 // imageKey changes when anything that the image is made from does, except the
