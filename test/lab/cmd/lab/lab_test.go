@@ -10,11 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/rhizome-dev/rhizome/internal/inventory"
 	"github.com/rhizome-dev/rhizome/internal/manifests"
 	"github.com/rhizome-dev/rhizome/test/lab"
+	"github.com/rhizome-dev/rhizome/test/lab/repository"
 )
 
 func TestStartTimeIsReadPastAnyProgramName(t *testing.T) {
@@ -48,49 +47,22 @@ func TestAProcessIsKnownByMoreThanItsNumber(t *testing.T) {
 	}
 }
 
-func TestReleaseVersionIsFound(t *testing.T) {
-	tests := []struct{ said, want string }{
-		{"k3s version v1.33.5+k3s1 (abcdef12)\ngo version go1.24.6\n", "v1.33.5+k3s1"},
-		{"k3s version v1.33.13+standin (a stand-in for tests; not k3s)\n", "v1.33.13+standin"},
-		{"v1.34.0-rc1+k3s1", "v1.34.0-rc1+k3s1"},
-		{"something else", ""},
-	}
-	for _, test := range tests {
-		got, err := releaseVersion(test.said)
-		if got != test.want || (err != nil) != (test.want == "") {
-			t.Errorf("releaseVersion(%q) = %q, %v", test.said, got, err)
-		}
-	}
-}
-
-func TestReleaseDigestsAreRead(t *testing.T) {
-	digest := strings.Repeat("ab", 32)
-	got, err := parseDigests([]byte(digest + "  k3s\n\n" + digest + " *k3s-airgap-images-amd64.tar.zst\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(map[string]string{"k3s": digest, "k3s-airgap-images-amd64.tar.zst": digest}, got); diff != "" {
-		t.Errorf("(-want +got)\n%s", diff)
-	}
-	for _, bad := range []string{"<html>", "abcd  k3s", digest, digest + " a b"} {
-		if _, err := parseDigests([]byte(bad)); err == nil {
-			t.Errorf("%q was taken for a list of digests", bad)
-		}
-	}
-}
-
 // What the lab declares passes the checks that its user's manifests must pass.
 func TestLabsManifestsPassTheChecks(t *testing.T) {
 	digest := strings.Repeat("ab", 32)
 	dir := t.TempDir()
-	err := writeRepository(dir, state{
+	err := state{
 		LAN: "10.77.0.0/24", Gateway: "10.77.0.1",
 		Machines: []machineState{{Name: "node1", MAC: "52:54:00:01:02:03", Address: "10.77.0.10", Disk: "node1-disk0"}},
-	}, release{
-		Version: "v1.33.13+standin",
-		Binary:  file{URL: "file:///cache/k3s", SHA256: digest},
-		Images:  []file{{URL: "file:///cache/k3s-airgap-images-amd64.tar.zst", SHA256: digest}},
-	}, lab.OSImage{Path: "/cache/os.raw.zst", SHA256: digest}, "GRUB")
+	}.writeRepository(dir, repository.Options{
+		Release: repository.Release{
+			Version: "v1.33.13+standin",
+			Binary:  repository.File{URL: "file:///cache/k3s", SHA256: digest},
+			Images:  []repository.File{{URL: "file:///cache/k3s-airgap-images-amd64.tar.zst", SHA256: digest}},
+		},
+		Image:  lab.OSImage{Path: "/cache/os.raw.zst", SHA256: digest},
+		Loader: "GRUB",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

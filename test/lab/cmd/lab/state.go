@@ -7,10 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/rhizome-dev/rhizome/test/lab/repository"
 )
 
 // state is what the keeper of a running lab tells the other commands.
@@ -136,4 +139,19 @@ func processesIn(namespace string) ([]processID, error) {
 		}
 	}
 	return found, nil
+}
+
+// writeRepository declares the lab's machines in dir.
+func (s state) writeRepository(dir string, options repository.Options) (err error) {
+	if options.LAN, err = netip.ParsePrefix(s.LAN); err != nil {
+		return err
+	}
+	if options.Gateway, err = netip.ParseAddr(s.Gateway); err != nil {
+		return err
+	}
+	var nodes []repository.Node
+	for _, m := range s.Machines {
+		nodes = append(nodes, repository.Node{Name: m.Name, MAC: m.MAC, Address: m.Address, Serial: m.Disk})
+	}
+	return repository.Write(dir, options, nodes...)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rhizome-dev/rhizome/test/lab"
+	"github.com/rhizome-dev/rhizome/test/lab/repository"
 )
 
 // operatorArchive is the operator's image as make leaves it.
@@ -76,12 +77,7 @@ func up(ctx context.Context, o upOptions, seedFlags []string) error {
 	if err != nil {
 		return err
 	}
-	var k3s release
-	if version := os.Getenv("K3S_VERSION"); version != "" {
-		k3s, err = realK3s(ctx, version)
-	} else {
-		k3s, err = standIn(ctx, filepath.Join("test", "k3s", "build.sh"), o.k3s)
-	}
+	release, err := o.release(ctx)
 	if err != nil {
 		return err
 	}
@@ -97,8 +93,8 @@ func up(ctx context.Context, o upOptions, seedFlags []string) error {
 			return err
 		}
 	}
-	repository := filepath.Join(dir, repositoryDir)
-	if err := writeRepository(repository, s, k3s, image, o.loader); err != nil {
+	manifests := filepath.Join(dir, repositoryDir)
+	if err := s.writeRepository(manifests, repository.Options{Release: release, Image: image, Loader: o.loader}); err != nil {
 		return err
 	}
 	m := s.Machines[0]
@@ -108,7 +104,7 @@ func up(ctx context.Context, o upOptions, seedFlags []string) error {
 	seed = append(seed,
 		"--state="+filepath.Join(dir, seedDir), "--cache="+filepath.Join(dir, mediaDir),
 		"--kubeconfig="+filepath.Join(dir, kubeconfig))
-	seed = append(append(seed, seedFlags...), repository)
+	seed = append(append(seed, seedFlags...), manifests)
 	if err := runInside(dir, s, seed...); err != nil {
 		fmt.Fprintf(os.Stderr, "\nThe seed did not finish. The lab stays up to be looked at:\n"+
 			"  serial console  %s\n  lab's own log   %s\nRun `lab up` again to go on, or `lab down` to remove it.\n",
@@ -131,6 +127,17 @@ func up(ctx context.Context, o upOptions, seedFlags []string) error {
 		"  %[2]s status                  machines, router and cluster\n"+
 		"  %[2]s down                    stop and remove everything\n", filepath.Join(dir, kubeconfig), self)
 	return nil
+}
+
+// release is the k3s that the lab's machines run.
+func (o upOptions) release(ctx context.Context) (repository.Release, error) {
+	switch version := os.Getenv("K3S_VERSION"); {
+	case version != "":
+		return repository.Real(ctx, version)
+	case o.k3s != "":
+		return repository.BuiltStandIn(ctx, o.k3s)
+	}
+	return repository.StandIn(ctx, filepath.Join("test", "k3s", "build.sh"))
 }
 
 // seedCommand is the start of the bootstrapper's command line.
