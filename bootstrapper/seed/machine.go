@@ -172,13 +172,9 @@ func (f *flow) boot(ctx context.Context, p *progress.Phase) (string, error) {
 		return "", nil
 	}
 	err := f.await(ctx, p, phaseBoot, func() (bool, error) {
-		switch f.machineState() {
-		case provision.StateOpen:
-			return false, nil
-		case provision.StateExpired, provision.StateFailed, "":
-			return false, f.lost()
-		}
-		return true, nil
+		// However it ends: the installer ran, and the next phase says how.
+		claim := f.machineClaim()
+		return claim != nil && !claim.ConsumedAt.IsZero(), f.expired()
 	})
 	if err != nil {
 		return "", err
@@ -234,7 +230,7 @@ func (f *flow) lost() error {
 
 // expired is an error when nobody may install the machine any more.
 func (f *flow) expired() error {
-	if f.machineState() == provision.StateExpired {
+	if claim := f.machineClaim(); claim == nil || claim.ConsumedAt.IsZero() && claim.State(f.Now()) == provision.StateExpired {
 		return f.lost()
 	}
 	return nil
@@ -315,6 +311,11 @@ func (f *flow) showFirst(p *progress.Phase, name string, o pxe.Observation) {
 		// The installer itself says how far the image is: what reached its disk.
 		if name != phaseInstall && o.Total > 0 {
 			p.Transfer(o.Message, o.Done, o.Total)
+		}
+	case pxe.StageDHCP:
+		// One boot asks several times: as the firmware, and as iPXE.
+		if f.watch.once(fmt.Sprintf("%s%s %v", f.claimKey(), o.Stage, o.Machine.IPXE)) {
+			p.Note("%s: %s", f.first.Name, happened(o))
 		}
 	default:
 		if f.watch.once(f.claimKey() + string(o.Stage) + o.Message) {
