@@ -41,9 +41,7 @@ type Handlers struct {
 // secret but the init config, which is handed out once and only under a claim.
 func (h *Handlers) Plain() http.Handler {
 	mux := http.NewServeMux()
-	for _, prefix := range []string{"/loader/", "/installer/", "/boot/"} {
-		mux.HandleFunc("GET "+prefix, h.bootFile)
-	}
+	mux.HandleFunc("GET /", h.bootFile)
 	mux.HandleFunc("GET /init/{mac}", h.initConfig)
 	mux.HandleFunc("GET /media/{sha256}/{name}", h.media)
 	return tidyPath(mux)

@@ -1,0 +1,330 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rhizome-dev/rhizome/pxe"
+	"github.com/rhizome-dev/rhizome/pxe/bootfs"
+)
+
+const digest = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+// backend has one machine with an open claim, "claim".
+type backend struct {
+	mu       sync.Mutex
+	seen     []pxe.Observation
+	consumed int
+	reports  []pxe.Report
+}
+
+func (*backend) Decide(m pxe.Machine) pxe.Decision {
+	if m.MAC == "52:54:00:12:34:56" {
+		return pxe.Decision{Action: pxe.BootLocal, Reason: "no open claim"}
+	}
+	return pxe.Decision{}
+}
+
+func (b *backend) Observe(o pxe.Observation) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.seen = append(b.seen, o)
+}
+
+func (b *backend) InitConfig(_ context.Context, mac pxe.MAC, from netip.Addr) (pxe.Document, error) {
+	switch mac {
+	case "52:54:00:12:34:56":
+		b.consumed++
+		return pxe.Document{ContentType: "application/json", Body: []byte(`{"from":"` + from.String() + `"}`)}, nil
+	case "52:54:00:12:34:57":
+		return pxe.Document{}, &pxe.Refusal{Rule: "ClaimExpired", Message: "the claim has expired: open a new one"}
+	case "52:54:00:12:34:58":
+		return pxe.Document{}, errors.New("a secret detail")
+	}
+	return pxe.Document{}, pxe.ErrNotFound
+}
+
+func (b *backend) Report(_ context.Context, claim string, r pxe.Report, _ netip.Addr) error {
+	if claim != "claim" {
+		return &pxe.Refusal{Rule: "ClaimUnknown", Message: "no such claim"}
+	}
+	b.reports = append(b.reports, r)
+	return nil
+}
+
+func (*backend) Credentials(_ context.Context, claim string, _ netip.Addr) ([]byte, error) {
+	if claim != "claim" {
+		return nil, &pxe.Refusal{Rule: "ClaimUnknown", Message: "no such claim"}
+	}
+	return []byte("tar"), nil
+}
+
+type media struct{}
+
+type closer struct{ *bytes.Reader }
+
+func (closer) Close() error { return nil }
+
+func (media) Open(sum string) (io.ReadSeekCloser, int64, error) {
+	if sum != digest {
+		return nil, 0, fs.ErrNotExist
+	}
+	return closer{bytes.NewReader([]byte("0123456789"))}, 10, nil
+}
+
+func handlers(b *backend) *Handlers {
+	files := fstest.MapFS{
+		"loader/snponly.efi":      {Data: []byte("ipxe"), ModTime: time.Unix(1700000000, 0)},
+		"installer/amd64/vmlinuz": {Data: []byte("kernel"), ModTime: time.Unix(1700000000, 0)},
+		"secret":                  {Data: []byte("secret")},
+	}
+	return &Handlers{
+		Table:   &bootfs.Table{Files: files, Backend: b, Server: netip.MustParseAddrPort("192.168.1.2:7480")},
+		Backend: b, Media: media{}, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return time.Unix(1700000001, 0) },
+	}
+}
+
+func do(h http.Handler, method, target string, body string, headers ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, "http://host/", strings.NewReader(body))
+	r.URL.Path = target // as it stands, which a URL parser might tidy up
+	r.RemoteAddr = "192.168.1.77:1234"
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+func TestWhatIsServedInTheClear(t *testing.T) {
+	for _, c := range []struct {
+		method, path string
+		status       int
+		body         string // what it begins with
+	}{
+		{"GET", "/loader/snponly.efi", 200, "ipxe"},
+		{"HEAD", "/loader/snponly.efi", 200, ""},
+		{"GET", "//loader//snponly.efi", 200, "ipxe"},
+		{"GET", "/snponly.efi", 200, "ipxe"},
+		{"GET", `\loader\snponly.efi`, 200, "ipxe"},
+		{"GET", "/loader/../loader/snponly.efi", 200, "ipxe"},
+		{"GET", "/loader/../secret", 404, ""},
+		{"GET", "/loader/", 404, ""},
+		{"GET", "/secret", 404, ""},
+		{"GET", "/", 404, ""},
+		{"GET", "", 404, ""},
+		{"GET", "/installer/amd64/vmlinuz", 200, "kernel"},
+		{"GET", "/boot/52-54-00-12-34-56/ipxe", 200, "#!ipxe"},
+		{"GET", "/boot/52:54:00:12:34:56/grub", 200, "# 52:54"},
+		{"GET", "/boot/52:54:00:12:34:99/grub", 404, ""},
+		{"GET", "/boot/nonsense/grub", 404, ""},
+		{"GET", "/init/52:54:00:12:34:56", 200, `{"from":"192.168.1.77"}`},
+		{"GET", "//init//01-52-54-00-12-34-56", 200, `{"from":"192.168.1.77"}`},
+		{"HEAD", "/init/52:54:00:12:34:56", 405, ""},
+		{"GET", "/init/52:54:00:12:34:57", 403, `{"rule":"ClaimExpired","message":"the claim has expired: open a new one"}`},
+		{"GET", "/init/52:54:00:12:34:58", 500, "internal error\n"},
+		{"GET", "/init/52:54:00:12:34:59", 404, ""},
+		{"GET", "/init/x", 404, ""},
+		{"GET", "/media/" + digest + "/image.raw.zst", 200, "0123456789"},
+		{"GET", "/media/" + strings.ToUpper(digest) + "/image.raw.zst", 200, "0123456789"},
+		{"GET", "/media/" + strings.Repeat("0", 64) + "/x", 404, ""},
+		{"GET", "/media/../" + digest, 404, ""},
+		{"GET", "/media/x/x", 404, ""},
+		{"POST", "/loader/snponly.efi", 405, ""},
+		{"PUT", "/init/52:54:00:12:34:56", 405, ""},
+		{"DELETE", "/media/" + digest + "/x", 405, ""},
+		{"OPTIONS", "/boot/52:54:00:12:34:56/ipxe", 405, ""},
+		{"GET", "/v1/credentials", 404, ""},
+		{"POST", "/v1/report", 405, ""},
+	} {
+		t.Run(c.method+" "+c.path, func(t *testing.T) {
+			b := &backend{}
+			w := do(handlers(b).Plain(), c.method, c.path, "", "Authorization", "Bearer claim")
+			if w.Code != c.status {
+				t.Fatalf("status %d, want %d: %s", w.Code, c.status, w.Body)
+			}
+			if w.Header().Get("Location") != "" {
+				t.Error("redirected, which firmware does not follow")
+			}
+			if c.status < 400 || c.body != "" {
+				if got := w.Body.String(); !strings.HasPrefix(got, c.body) {
+					t.Errorf("got %q, want %q", got, c.body)
+				}
+			}
+			if c.method == "HEAD" && b.consumed != 0 {
+				t.Error("a HEAD consumed the claim")
+			}
+		})
+	}
+}
+
+func TestARequestWithABodyIsTurnedAway(t *testing.T) {
+	w := do(handlers(&backend{}).Plain(), "GET", "/loader/snponly.efi", "body")
+	if w.Code != http.StatusBadRequest || w.Header().Get("Connection") != "close" {
+		t.Errorf("status %d, headers %v", w.Code, w.Header())
+	}
+}
+
+func TestFilesAreServedInParts(t *testing.T) {
+	h := handlers(&backend{}).Plain()
+	for path, whole := range map[string]string{"/loader/snponly.efi": "ipxe", "/media/" + digest + "/x": "0123456789"} {
+		full := do(h, "GET", path, "")
+		tag := full.Header().Get("ETag")
+		if tag == "" || full.Header().Get("Accept-Ranges") != "bytes" {
+			t.Errorf("%s: headers %v", path, full.Header())
+		}
+		part := do(h, "GET", path, "", "Range", "bytes=2-", "If-Range", tag)
+		if part.Code != http.StatusPartialContent || part.Body.String() != whole[2:] {
+			t.Errorf("%s: status %d, %q", path, part.Code, part.Body)
+		}
+		if changed := do(h, "GET", path, "", "Range", "bytes=2-", "If-Range", `"other"`); changed.Code != http.StatusOK || changed.Body.String() != whole {
+			t.Errorf("%s: of another version: status %d, %q", path, changed.Code, changed.Body)
+		}
+		if same := do(h, "GET", path, "", "If-None-Match", tag); same.Code != http.StatusNotModified {
+			t.Errorf("%s: unchanged: status %d", path, same.Code)
+		}
+		if out := do(h, "GET", path, "", "Range", "bytes=100-"); out.Code != http.StatusRequestedRangeNotSatisfiable {
+			t.Errorf("%s: behind the end: status %d", path, out.Code)
+		}
+	}
+	if got := do(h, "GET", "/media/"+digest+"/x", "").Header().Get("ETag"); got != `"`+digest+`"` {
+		t.Errorf("the tag of a file of the cache is %s, want its digest", got)
+	}
+}
+
+func TestTheBackendHearsWhatWasFetched(t *testing.T) {
+	from, now := netip.MustParseAddr("192.168.1.77"), time.Unix(1700000001, 0)
+	for _, c := range []struct {
+		method, path string
+		headers      []string
+		want         []pxe.Observation
+	}{
+		{"GET", "/loader/snponly.efi", nil, []pxe.Observation{{Time: now, From: from, Stage: pxe.StageLoader, Message: "loader/snponly.efi", Done: 4, Total: 4}}},
+		{"GET", "/installer/amd64/vmlinuz", nil, []pxe.Observation{{Time: now, From: from, Stage: pxe.StageKernel, Message: "installer/amd64/vmlinuz", Done: 6, Total: 6}}},
+		{"GET", "/media/" + digest + "/image", []string{"Range", "bytes=2-6"}, []pxe.Observation{{Time: now, From: from, Stage: pxe.StageMedia, Message: "image", Done: 7, Total: 10}}},
+		{"HEAD", "/loader/snponly.efi", nil, nil},
+		{"GET", "/loader/none", nil, nil},
+	} {
+		b := &backend{}
+		do(handlers(b).Plain(), c.method, c.path, "", c.headers...)
+		if diff := cmp.Diff(c.want, b.seen, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+			t.Errorf("%s %s (-want +got):\n%s", c.method, c.path, diff)
+		}
+	}
+	b := &backend{}
+	do(handlers(b).Plain(), "GET", "/boot/525400123456/grub", "")
+	if len(b.seen) != 1 || b.seen[0].Machine.MAC != "52:54:00:12:34:56" || b.seen[0].Stage != pxe.StageConfig {
+		t.Errorf("the config: %+v", b.seen)
+	}
+}
+
+func TestProgressIsToldOnceASecond(t *testing.T) {
+	b := &backend{}
+	now := time.Unix(0, 0)
+	m := &meter{
+		ReadSeeker: strings.NewReader(strings.Repeat("x", 100)), backend: b, seen: pxe.Observation{Total: 100},
+		now: func() time.Time { return now }, response: http.NewResponseController(httptest.NewRecorder()),
+	}
+	for range 10 {
+		if _, err := m.Read(make([]byte, 10)); err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(400 * time.Millisecond)
+	}
+	m.finish()
+	var done []int64
+	for _, o := range b.seen {
+		done = append(done, o.Done)
+	}
+	if diff := cmp.Diff([]int64{30, 60, 90, 100}, done); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestWhatIsServedOverTLS(t *testing.T) {
+	report, err := json.Marshal(pxe.Report{Stage: pxe.StageInstalled, Message: "done"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, method, path, authorization, body string
+		status                                  int
+		want                                    string
+	}{
+		{"report", "POST", "/v1/report", "Bearer claim", string(report), 204, ""},
+		{"report, lower case", "POST", "/v1/report", "bearer claim", string(report), 204, ""},
+		{"report, wrong claim", "POST", "/v1/report", "Bearer other", string(report), 403, `{"rule":"ClaimUnknown","message":"no such claim"}`},
+		{"report, no claim", "POST", "/v1/report", "", string(report), 401, ""},
+		{"report, empty claim", "POST", "/v1/report", "Bearer ", string(report), 401, ""},
+		{"report, other scheme", "POST", "/v1/report", "Basic claim", string(report), 401, ""},
+		{"report, no JSON", "POST", "/v1/report", "Bearer claim", "x", 400, ""},
+		{"report, too long", "POST", "/v1/report", "Bearer claim", `{"message":"` + strings.Repeat("x", maxReport) + `"}`, 413, ""},
+		{"report by GET", "GET", "/v1/report", "Bearer claim", "", 405, ""},
+		{"credentials", "POST", "/v1/credentials", "Bearer claim", "", 200, "tar"},
+		{"credentials, wrong claim", "POST", "/v1/credentials", "Bearer x", "", 403, `{"rule":"ClaimUnknown","message":"no such claim"}`},
+		{"credentials, no claim", "POST", "/v1/credentials", "", "", 401, ""},
+		{"credentials by GET", "GET", "/v1/credentials", "Bearer claim", "", 405, ""},
+		{"boot files", "GET", "/loader/snponly.efi", "", "", 404, ""},
+		{"init config", "GET", "/init/52:54:00:12:34:56", "", "", 404, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := &backend{}
+			w := do(handlers(b).Secure(), c.method, c.path, c.body, "Authorization", c.authorization)
+			if w.Code != c.status || c.want != "" && w.Body.String() != c.want {
+				t.Errorf("status %d, %q; want %d, %q", w.Code, w.Body, c.status, c.want)
+			}
+			if (c.status == 204) != (len(b.reports) == 1) {
+				t.Errorf("reports: %+v", b.reports)
+			}
+		})
+	}
+}
+
+// A claim is a secret: whatever happens to a request, it is not in the log.
+func TestAClaimIsNeverLogged(t *testing.T) {
+	var log bytes.Buffer
+	h := handlers(&backend{})
+	h.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	for _, path := range []string{"/v1/report", "/v1/credentials", "/v1/none"} {
+		for _, body := range []string{"{}", "no JSON"} {
+			do(h.Secure(), "POST", path, body, "Authorization", "Bearer very-secret")
+		}
+	}
+	if log.Len() == 0 {
+		t.Error("nothing was logged: this proves nothing")
+	}
+	if strings.Contains(log.String(), "very-secret") {
+		t.Errorf("the claim is in the log:\n%s", &log)
+	}
+}
+
+// Whatever path is asked for, there is an answer, no redirect, and no file but
+// those of the table.
+func FuzzPath(f *testing.F) {
+	for _, p := range []string{"/loader/snponly.efi", `\\loader\\..\\secret`, "/boot/525400123456/ipxe", "/init/x", "/media/x/y", "//", "/loader/%2e%2e/secret", "*"} {
+		f.Add("GET", p)
+		f.Add("HEAD", p)
+	}
+	h := handlers(&backend{}).Plain()
+	f.Fuzz(func(t *testing.T, method, path string) {
+		w := do(h, method, path, "")
+		if w.Code >= 300 && w.Code < 400 || w.Code >= 500 && !strings.Contains(path, "58") || strings.Contains(w.Body.String(), "secret") {
+			t.Fatalf("%s %q: status %d: %s", method, path, w.Code, w.Body)
+		}
+	})
+}
