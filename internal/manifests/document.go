@@ -69,6 +69,14 @@ func (r *reader) document(path string, d document) {
 		r.result.Skipped++
 		return
 	}
+	if r.full {
+		return
+	}
+	if r.result.Objects == maxObjects {
+		r.full = true
+		r.find(Finding{Rule: ruleTooLarge, File: path, Line: d.first, Message: "is beyond the first 10000 objects: it and the rest were not read", Fix: "name the directory that holds the manifests of one cluster"})
+		return
+	}
 	var root yaml3.Node
 	value, err := decode(d.text, &root)
 	if err != nil {

@@ -21,30 +21,32 @@ func FuzzParse(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
-	f.Fuzz(func(t *testing.T, content []byte) {
-		if len(content) > 64<<10 {
-			t.Skip("long inputs only cost time: the size of a file is bounded by the walk")
+	f.Fuzz(check)
+}
+
+func check(t *testing.T, content []byte) {
+	if len(content) > 64<<10 {
+		t.Skip("long inputs only cost time: the size of a file is bounded by the walk")
+	}
+	r := Parse("fuzz.yaml", content)
+	total := strings.Count(string(content), "\n") + 1
+	for _, found := range r.Findings {
+		if found.Line < 1 || found.Line > total+1 {
+			t.Errorf("line %d of %d: %s", found.Line, total, found)
 		}
-		r := Parse("fuzz.yaml", content)
-		total := strings.Count(string(content), "\n") + 1
-		for _, found := range r.Findings {
-			if found.Line < 1 || found.Line > total+1 {
-				t.Errorf("line %d of %d: %s", found.Line, total, found)
-			}
-			if found.Severity == "" || found.Message == "" || found.Fix == "" {
-				t.Errorf("incomplete: %+v", found)
-			}
-			if strings.ContainsAny(found.String(), "\n\x1b") {
-				t.Errorf("more than a line of text: %q", found.String())
+		if found.Severity == "" || found.Message == "" || found.Fix == "" {
+			t.Errorf("incomplete: %+v", found)
+		}
+		if strings.ContainsAny(found.String(), "\n\x1b") {
+			t.Errorf("more than a line of text: %q", found.String())
+		}
+	}
+	if !inventory.HasErrors(r.Findings) {
+		for _, n := range r.Inventory.Nodes {
+			if n.Name == "" || n.Spec.MAC == "" || n.Spec.Address == "" {
+				t.Errorf("a Node that lacks the required is sound: %+v", n)
 			}
 		}
-		if !inventory.HasErrors(r.Findings) {
-			for _, n := range r.Inventory.Nodes {
-				if n.Name == "" || n.Spec.MAC == "" || n.Spec.Address == "" {
-					t.Errorf("a Node that lacks the required is sound: %+v", n)
-				}
-			}
-		}
-		inventory.Check(r.Inventory)
-	})
+	}
+	inventory.Check(r.Inventory)
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/rhizome-dev/rhizome/internal/inventory"
 )
@@ -78,9 +79,18 @@ func Parse(name string, content []byte) Result {
 }
 
 // reader collects what is found.
-type reader struct{ result Result }
+type reader struct {
+	result Result
+	full   bool // the bound on objects was reached
+}
+
+// maxMessage bounds what a finding repeats of a manifest, in bytes.
+const maxMessage = 1000
 
 func (r *reader) find(f Finding) {
+	if len(f.Message) > maxMessage {
+		f.Message = strings.ToValidUTF8(f.Message[:maxMessage], "") + "..."
+	}
 	f.Severity = severities[f.Rule]
 	r.result.Findings = append(r.result.Findings, f)
 }

@@ -23,7 +23,7 @@ const (
 func Rules() []inventory.Rule {
 	return []inventory.Rule{
 		{Name: ruleUnreadable, Severity: inventory.Error, Says: "every YAML file can be read", Why: "an object in it would be missed"},
-		{Name: ruleTooLarge, Severity: inventory.Warning, Says: "a YAML file is not larger than 8 MiB, and there are not more than 10000", Why: "larger ones are not read"},
+		{Name: ruleTooLarge, Severity: inventory.Warning, Says: "a YAML file is not larger than 8 MiB, and there are not more than 10000 of them, nor of our objects", Why: "what is beyond is not read"},
 		{Name: ruleLinkOutside, Severity: inventory.Warning, Says: "a linked file lies within the directory", Why: "the repository would mean something else on another machine; it is not read"},
 		{Name: ruleSyntax, Severity: inventory.Error, Says: "a manifest of our group is correct YAML", Why: "it could not be applied"},
 		{Name: ruleDuplicateKey, Severity: inventory.Error, Says: "a field is written once in its object", Why: "one of the two would be ignored without a word"},

@@ -11,6 +11,7 @@ import (
 const (
 	maxFileSize = 8 << 20
 	maxFiles    = 10_000
+	maxObjects  = 10_000 // of our group
 )
 
 // walk lists the YAML files below dir in lexical order.
