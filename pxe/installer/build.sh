@@ -60,24 +60,30 @@ else
 fi
 version=$(dpkg-deb -f "$deb" Version)
 
-# --- is it built already? -----------------------------------------------------
+# --- the kernel and its modules -------------------------------------------------
 
-# Everything that the program is made of, the modules it uses included.
+# What goes into the ramdisk is two archives, each built when what it is made of
+# changes: the kernel package's takes long to pack, the program's does not.
 sources() {
 	cd "$here/../.."
-	GOOS=linux GOARCH=$arch CGO_ENABLED=0 go list -deps -f '{{if not .Standard}}{{$d := .Dir}}{{range .GoFiles}}{{$d}}/{{.}}
-{{end}}{{end}}' ./pxe/installer ./pxe/installer/initramfs/mkinitramfs | sort -u | xargs sha256sum | awk '{ print $1 }'
+	GOOS=$2 GOARCH=$3 CGO_ENABLED=0 go list -deps -f '{{if not .Standard}}{{$d := .Dir}}{{range .GoFiles}}{{$d}}/{{.}}
+{{end}}{{end}}' "$1" | sort -u | xargs sha256sum | awk '{ print $1 }'
 	go version
-	sha256sum <pxe/installer/initramfs/modules.list
-	sha256sum <pxe/installer/build.sh
-	sha256sum <"$deb"
 }
-key=$(sources | sha256sum | cut -c1-32)
-built=$cache/$arch-$key
+key() { sha256sum | cut -c1-32; }
+# pack FROM TO: small archives pay on every boot, and this is packed once.
+pack() { zstd -q -17 -T0 "$1" -o "$2"; }
+# keep DIR AS: a build that fails leaves nothing, the directory appears complete.
+keep() { mv "$1" "$2" 2>/dev/null || [ -d "$2" ]; }
 
-if [ ! -d "$built" ]; then
-	mkdir "$work/result"
-
+kernel_key=$({
+	sources ./pxe/installer/initramfs/mkinitramfs "$(go env GOHOSTOS)" "$(go env GOHOSTARCH)"
+	sha256sum <"$here/initramfs/modules.list"
+	sha256sum <"$deb"
+	sha256sum <"$here/build.sh"
+} | key)
+kernel_built=$cache/kernel-$arch-$kernel_key
+if [ ! -d "$kernel_built" ]; then
 	say "unpacking $(dpkg-deb -f "$deb" Package) $version"
 	dpkg-deb -x "$deb" "$work/kernel"
 	modules=$(echo "$work"/kernel/lib/modules/*)
@@ -85,22 +91,15 @@ if [ ! -d "$built" ]; then
 	release=$(basename "$modules")
 	grep -qx CONFIG_RD_ZSTD=y "$work/kernel/boot/config-$release" ||
 		fail "the kernel $release cannot read an initrd packed with zstd"
-	case $modules in
-	*/usr/lib/modules/*) depmod -b "$work/kernel/usr" "$release" ;;
-	*) depmod -b "$work/kernel" "$release" ;;
-	esac
-	cp "$work/kernel/boot/vmlinuz-$release" "$work/result/vmlinuz"
+	depmod -b "${modules%/lib/modules/*}" "$release"
 
-	say "building the program"
-	(cd "$here/../.." && GOOS=linux GOARCH=$arch CGO_ENABLED=0 \
-		go build -trimpath -buildvcs=false -ldflags='-s -w' -o "$work/init" ./pxe/installer)
-
-	say "packing the initrd"
+	say "packing the kernel modules"
+	mkdir "$work/kernel-result"
+	cp "$work/kernel/boot/vmlinuz-$release" "$work/kernel-result/vmlinuz"
 	(cd "$here/../.." && go run ./pxe/installer/initramfs/mkinitramfs \
-		-init "$work/init" -modules "$modules" -list "$here/initramfs/modules.list") >"$work/initrd.cpio"
-	zstd -q -17 -T0 "$work/initrd.cpio" -o "$work/result/initrd.img"
-
-	cat >"$work/result/SOURCE" <<SOURCE
+		-modules "$modules" -list "$here/initramfs/modules.list") >"$work/modules.cpio"
+	pack "$work/modules.cpio" "$work/kernel-result/modules.zst"
+	cat >"$work/kernel-result/SOURCE" <<SOURCE
 vmlinuz and the kernel modules (*.ko) in initrd.img are taken unchanged from the
 Debian package
   $(dpkg-deb -f "$deb" Package) $version ($arch)
@@ -112,12 +111,38 @@ The Linux kernel is under the GNU General Public License, version 2; see
 Firmware files are not included.
 /init in initrd.img is Rhizome's own program (Apache-2.0), pxe/installer.
 SOURCE
-	# A failed build leaves nothing: the directory appears when it is complete.
-	mv "$work/result" "$built" 2>/dev/null || [ -d "$built" ]
+	keep "$work/kernel-result" "$kernel_built"
 fi
 
+# --- the program ----------------------------------------------------------------
+
+program_key=$({
+	sources ./pxe/installer linux "$arch"
+	sources ./pxe/installer/initramfs/mkinitramfs "$(go env GOHOSTOS)" "$(go env GOHOSTARCH)"
+	sha256sum <"$here/build.sh"
+} | key)
+program_built=$cache/program-$arch-$program_key
+if [ ! -d "$program_built" ]; then
+	say "building the program"
+	mkdir "$work/program-result"
+	(cd "$here/../.." && GOOS=linux GOARCH=$arch CGO_ENABLED=0 \
+		go build -trimpath -buildvcs=false -ldflags='-s -w' -o "$work/init" ./pxe/installer)
+	(cd "$here/../.." && go run ./pxe/installer/initramfs/mkinitramfs -init "$work/init") >"$work/program.cpio"
+	pack "$work/program.cpio" "$work/program-result/program.zst"
+	keep "$work/program-result" "$program_built"
+fi
+
+# --- together -------------------------------------------------------------------
+
+# place FROM TO: a server may be reading TO, and its time is part of its ETag.
+place() {
+	cmp -s "$1" "$2" && return
+	cp "$1" "$2.new.$$"
+	mv "$2.new.$$" "$2"
+}
+cat "$kernel_built/modules.zst" "$program_built/program.zst" >"$work/initrd.img"
 mkdir -p "$out/installer/$arch"
-for f in vmlinuz initrd.img SOURCE; do
-	cmp -s "$built/$f" "$out/installer/$arch/$f" || cp "$built/$f" "$out/installer/$arch/$f"
-done
-say "$out/installer/$arch: kernel $version, vmlinuz $(stat -c %s "$built/vmlinuz") bytes, initrd.img $(stat -c %s "$built/initrd.img") bytes"
+place "$kernel_built/vmlinuz" "$out/installer/$arch/vmlinuz"
+place "$kernel_built/SOURCE" "$out/installer/$arch/SOURCE"
+place "$work/initrd.img" "$out/installer/$arch/initrd.img"
+say "$out/installer/$arch: kernel $version, vmlinuz $(stat -c %s "$out/installer/$arch/vmlinuz") bytes, initrd.img $(stat -c %s "$out/installer/$arch/initrd.img") bytes"

@@ -14,27 +14,16 @@ import (
 	"github.com/rhizome-dev/rhizome/pxe/installer/modules"
 )
 
-// Contents of a ramdisk.
-type Contents struct {
-	// Init is the program that the kernel starts, a static binary.
-	Init []byte
-	// Release of the kernel, as uname -r tells it.
-	Release string
-	// Modules is the directory lib/modules/Release with what depmod writes.
-	Modules fs.FS
-	Choice  Choice
-}
+// The ramdisk is two archives one after the other, as the kernel allows
+// (Documentation/driver-api/early-userspace/buffer-format): the modules, which
+// change with the kernel package, and the program, which changes with this
+// repository. Each is the same bytes for the same contents.
 
-// Write writes the ramdisk as a cpio archive of the form newc, the same bytes
-// for the same contents, and returns the names of the modules in it.
-func Write(w io.Writer, c Contents) ([]string, error) {
-	tree, err := modules.Open(c.Modules)
-	if err != nil {
-		return nil, err
-	}
-	names := c.Choice.Select(tree)
-	records := []cpio.Record{
-		cpio.StaticFile("init", string(c.Init), 0o755),
+// WriteProgram writes the archive with the program that the kernel starts, a
+// static binary, and the directories that it needs.
+func WriteProgram(w io.Writer, init []byte) error {
+	return write(w, []cpio.Record{
+		cpio.StaticFile("init", string(init), 0o755),
 		cpio.Symlink("sbin/modprobe", "../init"),
 		cpio.Directory("dev", 0o755),
 		// The kernel opens the first process's output before there is a devtmpfs.
@@ -44,33 +33,48 @@ func Write(w io.Writer, c Contents) ([]string, error) {
 		cpio.Directory("run", 0o755),
 		cpio.Directory("tmp", 0o755),
 		cpio.Directory("etc", 0o755),
+	})
+}
+
+// WriteModules writes the archive with the chosen modules of dir, the directory
+// lib/modules/RELEASE of a kernel after depmod, and returns their names.
+func WriteModules(w io.Writer, release string, dir fs.FS, choice Choice) ([]string, error) {
+	tree, err := modules.Open(dir)
+	if err != nil {
+		return nil, err
 	}
-	root := path.Join("lib/modules", c.Release)
+	names := choice.Select(tree)
+	root := path.Join("lib/modules", release)
 	kept := map[string]bool{}
+	var records []cpio.Record
 	for _, name := range names {
 		kept[name] = true
-		b, err := fs.ReadFile(c.Modules, tree.Path(name))
+		b, err := fs.ReadFile(dir, tree.Path(name))
 		if err != nil {
 			return nil, fmt.Errorf("cannot read the module %s: %w", name, err)
 		}
 		records = append(records, cpio.StaticFile(path.Join(root, tree.Path(name)), string(b), 0o644))
 	}
 	for _, index := range []string{"modules.dep", "modules.alias", "modules.softdep", "modules.builtin"} {
-		b, err := fs.ReadFile(c.Modules, index)
+		b, err := fs.ReadFile(dir, index)
 		if err != nil {
 			return nil, fmt.Errorf("cannot read %s (run depmod): %w", index, err)
 		}
 		records = append(records, cpio.StaticFile(path.Join(root, index), filter(index, b, kept), 0o644))
 	}
+	return names, write(w, records)
+}
+
+func write(w io.Writer, records []cpio.Record) error {
 	cpio.MakeAllReproducible(records)
 	archive := cpio.Newc.Writer(w)
 	if err := cpio.WriteRecordsAndDirs(archive, records); err != nil {
-		return nil, fmt.Errorf("cannot write the archive: %w", err)
+		return fmt.Errorf("cannot write the archive: %w", err)
 	}
 	if err := cpio.WriteTrailer(archive); err != nil {
-		return nil, fmt.Errorf("cannot write the archive: %w", err)
+		return fmt.Errorf("cannot write the archive: %w", err)
 	}
-	return names, nil
+	return nil
 }
 
 // filter leaves of one of depmod's files the lines about modules that are there.

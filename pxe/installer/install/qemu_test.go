@@ -2,7 +2,9 @@ package install_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -171,7 +173,7 @@ func TestMachineWithAWrongImageCannotBoot(t *testing.T) {
 func TestMachineReportsACrashOfTheInstaller(t *testing.T) {
 	// An image that asks for more memory than the machine has: the Go runtime ends
 	// the program without a chance to clean up.
-	s := serve(t, "10.0.2.2", makeImage(t), func(s *service) { s.pack(packXZ(t, make([]byte, mib), 3<<30), plan.XZ) })
+	s := serve(t, "10.0.2.2", makeImage(t), func(s *service) { s.pack(greedyXZ(t, make([]byte, mib)), plan.XZ) })
 	disk := used(t, diskSize)
 	log := boot(t, s, virtioDisk(disk, "only")...)
 	untouched(t, disk)
@@ -184,10 +186,13 @@ func TestMachineReportsACrashOfTheInstaller(t *testing.T) {
 	}
 }
 
-func packXZ(t *testing.T, b []byte, dictionary int) []byte {
+// greedyXZ packs b so that unpacking asks for 3 GiB: the size of the dictionary in
+// the first block's header is changed (The .xz File Format 1.1.0, sections 3.1 and
+// 5.3.1).
+func greedyXZ(t *testing.T, b []byte) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	w, err := xz.WriterConfig{DictCap: dictionary}.NewWriter(&out)
+	w, err := xz.NewWriter(&out)
 	if err == nil {
 		_, err = w.Write(b)
 	}
@@ -197,5 +202,14 @@ func packXZ(t *testing.T, b []byte, dictionary int) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const streamHeader, threeGiB = 12, 39
+	header := out.Bytes()[streamHeader:]
+	header = header[:4*(int(header[0])+1)]
+	lzma2 := bytes.Index(header, []byte{0x21, 0x01})
+	if lzma2 < 0 {
+		t.Fatal("the block header names no LZMA2 filter")
+	}
+	header[lzma2+2] = threeGiB
+	binary.LittleEndian.PutUint32(header[len(header)-4:], crc32.ChecksumIEEE(header[:len(header)-4]))
 	return out.Bytes()
 }

@@ -1,5 +1,6 @@
-// Command mkinitramfs writes the installer's initial ramdisk, uncompressed, to
-// standard output.
+// Command mkinitramfs writes an archive of the installer's initial ramdisk,
+// uncompressed, to standard output: with -init the program, with -modules and
+// -list the modules.
 package main
 
 import (
@@ -7,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,17 +21,31 @@ func main() {
 	dir := flag.String("modules", "", "lib/modules/RELEASE of a kernel package, after depmod")
 	list := flag.String("list", "", "the list of modules")
 	flag.Parse()
-	if err := run(*init, *dir, *list); err != nil {
+	out := bufio.NewWriterSize(os.Stdout, 1<<20)
+	var err error
+	switch {
+	case *init != "" && *dir == "":
+		err = program(out, *init)
+	case *init == "" && *dir != "" && *list != "":
+		err = modules(out, *dir, *list)
+	default:
+		err = errors.New("want -init, or -modules and -list")
+	}
+	if err = errors.Join(err, out.Flush()); err != nil {
 		fmt.Fprintf(os.Stderr, "mkinitramfs: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-func run(init, dir, list string) (err error) {
-	program, err := os.ReadFile(init)
+func program(out io.Writer, path string) error {
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
+	return initramfs.WriteProgram(out, b)
+}
+
+func modules(out io.Writer, dir, list string) (err error) {
 	f, err := os.Open(list)
 	if err != nil {
 		return err
@@ -39,10 +55,7 @@ func run(init, dir, list string) (err error) {
 	if err != nil {
 		return fmt.Errorf("%s: %w", list, err)
 	}
-	out := bufio.NewWriterSize(os.Stdout, 1<<20)
-	names, err := initramfs.Write(out, initramfs.Contents{
-		Init: program, Release: filepath.Base(dir), Modules: os.DirFS(dir), Choice: choice,
-	})
+	names, err := initramfs.WriteModules(out, filepath.Base(dir), os.DirFS(dir), choice)
 	if err != nil {
 		return err
 	}
@@ -50,5 +63,5 @@ func run(init, dir, list string) (err error) {
 		return fmt.Errorf("the kernel package lacks %s, or the list does not choose it", strings.Join(missing, ", "))
 	}
 	fmt.Fprintf(os.Stderr, "mkinitramfs: %d modules\n", len(names))
-	return out.Flush()
+	return nil
 }
