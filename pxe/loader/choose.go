@@ -5,6 +5,7 @@ package loader
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/rhizome-dev/rhizome/pxe"
 )
@@ -28,10 +29,12 @@ type Choice struct {
 // is there to be served.
 //
 // Both loaders do the same: they read the decision over HTTP and start a Linux
-// kernel. Auto prefers iPXE, which fetches an order of magnitude faster. There is
-// no GRUB for BIOS: its image is compressed, so the server's address could not be
-// written into it, and without it GRUB asks the router for its config.
-func Choose(m pxe.Machine, policy pxe.LoaderPolicy, have func(file string) bool) (Choice, error) {
+// kernel, or the machine's disk. Auto takes for each what it is better at: iPXE
+// fetches an order of magnitude faster, so it installs; on EFI GRUB alone can find
+// a loader on a disk, so it boots that. There is no GRUB for BIOS: its image is
+// compressed, so the server's address could not be written into it, and without it
+// GRUB asks the router for its config.
+func Choose(m pxe.Machine, d pxe.Decision, have func(file string) bool) (Choice, error) {
 	var ipxe, grub string
 	switch {
 	case m.Firmware == pxe.FirmwareBIOS && m.Arch == pxe.AMD64:
@@ -43,7 +46,7 @@ func Choose(m pxe.Machine, policy pxe.LoaderPolicy, have func(file string) bool)
 	default:
 		return Choice{}, fmt.Errorf("no loader is known for %s firmware of architecture %s", orUnknown(string(m.Firmware)), orUnknown(string(m.Arch)))
 	}
-	switch policy {
+	switch d.Loader {
 	case pxe.LoaderGRUB:
 		if grub == "" {
 			return first(have, Choice{ipxe, "iPXE, though GRUB was asked for: GRUB's BIOS image cannot be told our address"})
@@ -52,14 +55,19 @@ func Choose(m pxe.Machine, policy pxe.LoaderPolicy, have func(file string) bool)
 	case pxe.LoaderIPXE:
 		return first(have, Choice{ipxe, "iPXE, as asked for"})
 	case pxe.LoaderAuto:
+		if d.Action == pxe.BootLocal && (d.LocalBoot == pxe.LocalBootAuto || d.LocalBoot == pxe.LocalBootChainLoad) {
+			return first(have, Choice{grub, "GRUB, which finds the loader on a disk"}, Choice{ipxe, "iPXE, since there is no GRUB for this firmware"})
+		}
 		return first(have, Choice{ipxe, "iPXE, the faster one"}, Choice{grub, "GRUB, since there is no iPXE for this firmware"})
 	}
-	return Choice{}, fmt.Errorf("the loader policy %q is not known: want GRUB, IPXE or none", policy)
+	return Choice{}, fmt.Errorf("the loader policy %q is not known: want GRUB, IPXE or none", d.Loader)
 }
 
+// first of the choices that exists and is there.
 func first(have func(string) bool, choices ...Choice) (Choice, error) {
+	choices = slices.DeleteFunc(choices, func(c Choice) bool { return c.File == "" })
 	for _, c := range choices {
-		if c.File != "" && have(c.File) {
+		if have(c.File) {
 			return c, nil
 		}
 	}
@@ -84,7 +92,7 @@ func BootFile(m pxe.Machine, d pxe.Decision, server netip.AddrPort, have func(fi
 	if m.IPXE {
 		return BaseURL(server) + ScriptPath(m.MAC, IPXEScript), nil
 	}
-	choice, err := Choose(m, d.Loader, have)
+	choice, err := Choose(m, d, have)
 	if err != nil {
 		return "", err
 	}

@@ -43,6 +43,12 @@ func TestWhatAMachineIsToldToLoad(t *testing.T) {
 		{"UEFI", uefi, pxe.Decision{}, all, "snponly.efi", ""},
 		{"UEFI, iPXE", uefi, pxe.Decision{Loader: pxe.LoaderIPXE}, all, "snponly.efi", ""},
 		{"UEFI, GRUB", uefi, pxe.Decision{Loader: pxe.LoaderGRUB}, all, "grubx64.efi", ""},
+		{"UEFI, its own disk", uefi, pxe.Decision{Action: pxe.BootLocal}, all, "grubx64.efi", ""},
+		{"UEFI, its own disk by chain-loading", uefi, pxe.Decision{Action: pxe.BootLocal, LocalBoot: pxe.LocalBootChainLoad}, all, "grubx64.efi", ""},
+		{"UEFI, its own disk by leaving", uefi, pxe.Decision{Action: pxe.BootLocal, LocalBoot: pxe.LocalBootExit}, all, "snponly.efi", ""},
+		{"UEFI, its own disk, iPXE", uefi, pxe.Decision{Action: pxe.BootLocal, Loader: pxe.LoaderIPXE}, all, "snponly.efi", ""},
+		{"UEFI, its own disk, without GRUB", uefi, pxe.Decision{Action: pxe.BootLocal}, has(IPXEAMD64), "snponly.efi", ""},
+		{"BIOS, its own disk", bios, pxe.Decision{Action: pxe.BootLocal}, all, "undionly.kpxe", ""},
 		{"UEFI, without iPXE", uefi, pxe.Decision{}, has(GRUBAMD64), "grubx64.efi", ""},
 		{"UEFI, iPXE, without it", uefi, pxe.Decision{Loader: pxe.LoaderIPXE}, has(GRUBAMD64), "", "loader/snponly.efi is missing"},
 		{"UEFI, GRUB, without it", uefi, pxe.Decision{Loader: pxe.LoaderGRUB}, has(IPXEAMD64), "", "loader/grubx64.efi is missing"},
@@ -83,7 +89,7 @@ func TestAChoiceSaysWhy(t *testing.T) {
 		{arm, pxe.LoaderAuto, has(GRUBARM64), "there is no iPXE for this firmware"},
 		{bios, pxe.LoaderGRUB, has(IPXEBIOS), "GRUB's BIOS image cannot be told our address"},
 	} {
-		choice, err := Choose(c.machine, c.policy, c.have)
+		choice, err := Choose(c.machine, pxe.Decision{Loader: c.policy}, c.have)
 		if err != nil || !strings.Contains(choice.Reason, c.want) {
 			t.Errorf("%+v, %s: %+v, %v; want a reason that says %q", c.machine, c.policy, choice, err, c.want)
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/rhizome-dev/rhizome/pxe/bootfs"
 	"github.com/rhizome-dev/rhizome/pxe/dhcp"
 	"github.com/rhizome-dev/rhizome/pxe/loader"
+	"github.com/rhizome-dev/rhizome/pxe/radv"
 	"github.com/rhizome-dev/rhizome/pxe/tftp"
 	"github.com/rhizome-dev/rhizome/pxe/web"
 )
@@ -70,11 +71,13 @@ type Config struct {
 // servers with the same backend give the same answers.
 type Server struct {
 	dhcp          dhcp.Responder
+	radv          radv.Responder
 	tftp          tftp.Server
 	plain, secure *http.Server
 	certificate   tls.Certificate
 	address       netip.Addr
 	iface         string
+	logger        *slog.Logger
 	ports         struct{ http, https uint16 }
 
 	plainListener, secureListener net.Listener
@@ -122,12 +125,14 @@ func New(cfg Config) (*Server, error) {
 			},
 			Logger: cfg.Logger, Now: cfg.Now,
 		},
+		radv:        radv.Responder{Interface: cfg.Interface, Backend: cfg.Backend, Logger: cfg.Logger},
 		tftp:        tftp.Server{Table: table, Backend: cfg.Backend, Logger: cfg.Logger, Now: cfg.Now},
 		plain:       newHTTP(handlers.Plain(), cfg.Logger),
 		secure:      newHTTP(handlers.Secure(), cfg.Logger),
 		certificate: cfg.Certificate,
 		address:     cfg.Address,
 		iface:       cfg.Interface,
+		logger:      cfg.Logger,
 	}
 	s.ports.http, s.ports.https = cfg.HTTPPort, cfg.HTTPSPort
 	// A body is small and a request short; only what we send may take long, and the
@@ -163,8 +168,13 @@ func (s *Server) Listen() (err error) {
 	if s.plainListener, err = s.listenTCP(s.ports.http, "HTTP"); err != nil {
 		return err
 	}
-	s.secureListener, err = s.listenTCP(s.ports.https, "HTTPS")
-	return err
+	if s.secureListener, err = s.listenTCP(s.ports.https, "HTTPS"); err != nil {
+		return err
+	}
+	if err := s.radv.Listen(); err != nil {
+		s.logger.Info("iPXE will wait for an IPv6 router", "error", err)
+	}
+	return nil
 }
 
 func (s *Server) listenTCP(port uint16, protocol string) (net.Listener, error) {
@@ -188,6 +198,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.dhcp.Serve(ctx) })
 	group.Go(func() error { return s.tftp.Serve(ctx) })
+	group.Go(func() error { return s.radv.Serve(ctx) })
 	group.Go(func() error { return serveHTTP(ctx, s.plain, s.plainListener) })
 	group.Go(func() error {
 		return serveHTTP(ctx, s.secure, tls.NewListener(s.secureListener, &tls.Config{

@@ -100,7 +100,8 @@ func handlers(b *backend) *Handlers {
 }
 
 func do(h http.Handler, method, target string, body string, headers ...string) *httptest.ResponseRecorder {
-	r := httptest.NewRequest(method, "http://host/", strings.NewReader(body))
+	r := httptest.NewRequest("GET", "http://host/", strings.NewReader(body))
+	r.Method = method
 	r.URL.Path = target // as it stands, which a URL parser might tidy up
 	r.RemoteAddr = "192.168.1.77:1234"
 	for i := 0; i < len(headers); i += 2 {

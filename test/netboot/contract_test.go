@@ -225,22 +225,24 @@ func foreignDHCP(t *testing.T, l *lab.Lab) {
 	})
 }
 
-// expectation is how a machine boots, and by which loaders.
+// expectation is how a machine boots, and by which loaders, given those that it
+// installs by.
 func expectation(kind firmware.Kind, d pxe.Decision, silent bool, loaders []string) (local string, by []string) {
-	if silent {
-		return "no answer", []string{}
-	}
-	inROM := kind == firmware.IPXEBIOS || kind == firmware.IPXEUEFI
-	bios := kind == firmware.BIOS || kind == firmware.IPXEBIOS
-	grub := len(loaders) > 0 && strings.HasPrefix(loaders[0], "grub")
-	if d.Action == pxe.Install {
-		return "", append([]string{}, loaders...)
-	}
-	if inROM {
-		// iPXE boots the disk itself; it needs GRUB only to find an EFI loader on it.
-		loaders, grub = nil, false
-	}
 	by = append([]string{}, loaders...)
+	grub := len(by) > 0 && strings.HasPrefix(by[0], "grub")
+	searches := d.LocalBoot == pxe.LocalBootAuto || d.LocalBoot == pxe.LocalBootChainLoad
+	bios := kind == firmware.BIOS || kind == firmware.IPXEBIOS
+	inROM := kind == firmware.IPXEBIOS || kind == firmware.IPXEUEFI
+	switch {
+	case silent:
+		return "no answer", []string{}
+	case d.Action == pxe.Install:
+		return "", by
+	case inROM:
+		by, grub = []string{}, false // iPXE is there, and reads the decision itself
+	case searches && !bios && d.Loader == pxe.LoaderAuto && !grub:
+		by, grub = []string{"grubx64.efi"}, true
+	}
 	switch {
 	case d.LocalBoot == pxe.LocalBootExit:
 		return "exit", by
@@ -248,8 +250,8 @@ func expectation(kind firmware.Kind, d pxe.Decision, silent bool, loaders []stri
 		return "sanboot", by
 	case grub:
 		return "chainload", by
-	case d.LocalBoot == pxe.LocalBootChainLoad:
+	case searches:
 		return "chainload", append(by, "grubx64.efi")
 	}
-	return "exit", by
+	return "exit", by // sanboot, which iPXE cannot do on EFI
 }

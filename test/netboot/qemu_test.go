@@ -127,3 +127,61 @@ func TestRealFirmwareBootsTheInstallerBesideAForeignDHCPServer(t *testing.T) {
 		})
 	}
 }
+
+// A declared machine without a claim is told to boot its own disk, and does, by
+// every way that its firmware knows.
+func TestRealFirmwareBootsItsOwnDisk(t *testing.T) {
+	dir := bootFiles(t)
+	image := lab.Image(t)
+	for _, c := range []struct {
+		name    string
+		machine lab.MachineConfig
+		loader  pxe.LoaderPolicy
+		method  pxe.LocalBoot
+	}{
+		{"UEFI, iPXE leaves", lab.MachineConfig{}, pxe.LoaderIPXE, pxe.LocalBootAuto},
+		{"UEFI, iPXE chain-loads", lab.MachineConfig{}, pxe.LoaderIPXE, pxe.LocalBootChainLoad},
+		{"UEFI, GRUB chain-loads", lab.MachineConfig{}, pxe.LoaderGRUB, pxe.LocalBootAuto},
+		{"UEFI, GRUB leaves", lab.MachineConfig{}, pxe.LoaderGRUB, pxe.LocalBootExit},
+		{"UEFI, silence", lab.MachineConfig{}, pxe.LoaderAuto, pxe.LocalBootSilence},
+		{"BIOS, iPXE boots the disk", lab.MachineConfig{Firmware: lab.BIOS}, pxe.LoaderAuto, pxe.LocalBootAuto},
+		{"BIOS, iPXE leaves", lab.MachineConfig{Firmware: lab.BIOS}, pxe.LoaderAuto, pxe.LocalBootExit},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := lab.New(t, lab.Options{})
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+			defer cancel()
+			disk := filepath.Join(t.TempDir(), "disk.raw")
+			if err := image.Unpack(ctx, disk, 2<<30); err != nil {
+				t.Fatal(err)
+			}
+			c.machine.Disks = []lab.Disk{{Path: disk}}
+			c.machine.Memory = 1024
+			m, err := l.Machine(c.machine)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := startServer(t, l.Network.Namespace, serverConfig{
+				Interface: lab.BridgeName, Address: l.Network.Laptop, BootFiles: dir,
+				Machines: map[pxe.MAC]pxe.Decision{mustMAC(m.Config.MAC): {
+					Action: pxe.BootLocal, Reason: "no open claim", Loader: c.loader, Arch: pxe.AMD64, LocalBoot: c.method,
+				}},
+			})
+			if err := m.PowerOn(ctx); err != nil {
+				t.Fatal(err)
+			}
+			line, err := m.WaitForSerial(ctx, regexp.MustCompile(`Command line: .*root=`))
+			if err != nil {
+				t.Fatalf("%v\n%s", err, s.story())
+			}
+			t.Logf("%s\n%s", line, s.story())
+			asked := false
+			for _, o := range s.observations() {
+				asked = asked || o.Stage == pxe.StageDHCP
+			}
+			if !asked {
+				t.Error("the machine booted its disk without asking the network first")
+			}
+		})
+	}
+}
