@@ -57,7 +57,7 @@ ethernets:
 `, m.Config.MAC, address, l.Network.LAN.Bits(), l.Network.Gateway, l.Network.Gateway),
 			})
 
-			ctx := within(t, 10*time.Minute)
+			ctx := within(t, 20*time.Minute)
 			started := time.Now()
 			if err := m.PowerOn(ctx); err != nil {
 				t.Fatal(err)
