@@ -55,7 +55,8 @@ func (p *Phase) Transfer(name string, done, total int64) {
 	}
 	it.meter.add(now, done)
 	full := total > 0 && done >= total
-	show := !p.ended && (it.shown.IsZero() || now.Sub(it.shown) >= p.display.every || full) && !(full && it.full)
+	due := it.shown.IsZero() || now.Sub(it.shown) >= p.display.every
+	show := !p.ended && (full && !it.full || !full && due)
 	if show {
 		it.shown, it.full = now, full
 	}

@@ -32,12 +32,16 @@ func (f *flow) check(ctx context.Context, p *progress.Phase) (string, error) {
 	if err := f.checkKubeconfig(); err != nil {
 		return "", err
 	}
+	// Both take seconds, so they are done side by side.
+	observing, cancel := context.WithCancel(ctx)
+	defer cancel()
+	observed := f.observeHost(observing)
 	// A cluster that lives needs nothing of this machine but a way to its API.
 	if plan, err := judge(f.look(ctx), f.machineClaim(), f.Now()); err == nil && plan == goOnLiving {
 		f.plan = goOnLiving
 		return fmt.Sprintf("%s; the cluster answers", f.counts()), nil
 	}
-	if err := f.checkHost(ctx, p); err != nil {
+	if err := f.judgeHost(p, <-observed); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("%s, first node %s, by %s (%s)", f.counts(), f.first.Name, f.link.Interface.Name, f.link.Address), nil
@@ -64,27 +68,43 @@ func (f *flow) counts() string {
 	return fmt.Sprintf("Cluster %s, %d nodes, %d operating systems", f.cluster.Name, len(f.inv.Nodes), len(f.inv.OperatingSystems))
 }
 
-// checkHost judges this machine and chooses the interface.
-func (f *flow) checkHost(ctx context.Context, p *progress.Phase) error {
+// observation is what was found out about this machine.
+type observation struct {
+	question host.Question
+	facts    host.Facts
+	err      error
+}
+
+// observeHost begins to look at this machine.
+func (f *flow) observeHost(ctx context.Context) <-chan observation {
 	if f.HTTPPort == 0 {
 		f.HTTPPort = server.DefaultHTTPPort
 	}
 	if f.HTTPSPort == 0 {
 		f.HTTPSPort = server.DefaultHTTPSPort
 	}
-	question := host.Question{Inventory: f.inv, Interface: f.Interface, HTTPPort: f.HTTPPort, HTTPSPort: f.HTTPSPort}
-	facts, err := host.Observe(ctx, question)
-	if err != nil {
-		return err
+	o := observation{question: host.Question{Inventory: f.inv, Interface: f.Interface, HTTPPort: f.HTTPPort, HTTPSPort: f.HTTPSPort}}
+	observed := make(chan observation, 1)
+	go func() {
+		o.facts, o.err = host.Observe(ctx, o.question)
+		observed <- o
+	}()
+	return observed
+}
+
+// judgeHost judges this machine and chooses the interface.
+func (f *flow) judgeHost(p *progress.Phase, o observation) error {
+	if o.err != nil {
+		return o.err
 	}
-	if err := f.report(p, host.Judge(question, facts), "do what the findings say, then "+goOn); err != nil {
+	if err := f.report(p, host.Judge(o.question, o.facts), "do what the findings say, then "+goOn); err != nil {
 		return err
 	}
 	cidr, err := netip.ParsePrefix(string(f.cluster.Spec.Network.CIDR))
 	if err != nil {
-		return fmt.Errorf("Cluster/%s: spec.network.cidr: %w", f.cluster.Name, err)
+		return fmt.Errorf("cannot read spec.network.cidr of Cluster/%s: %w", f.cluster.Name, err)
 	}
-	f.link, err = host.Choose(facts.Interfaces, cidr, f.Interface)
+	f.link, err = host.Choose(o.facts.Interfaces, cidr, f.Interface)
 	return err
 }
 

@@ -237,7 +237,7 @@ func TestFailuresSayWhatToDo(t *testing.T) {
 		{"the time limit", context.Background(), context.DeadlineExceeded, "not done within 1m0s", "--timeout boot=2m0s", false},
 		{"interrupted", ended, fmt.Errorf("reading: %w", context.Canceled), "interrupted", goOn, true},
 	} {
-		f := failureOf(phaseBoot, c.ctx, time.Minute, c.err)
+		f := failureOf(c.ctx, phaseBoot, time.Minute, c.err)
 		if f.Phase != phaseBoot || f.Interrupted != c.interrupted || !strings.Contains(f.Cause.Error(), c.cause) || !strings.Contains(f.Fix, c.fix) {
 			t.Errorf("%s: %+v", c.name, f)
 		}

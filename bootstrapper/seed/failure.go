@@ -43,7 +43,7 @@ const goOn = "run the same command again: it goes on where this one stopped"
 
 // failureOf says how a phase failed: by an interruption, by its time limit, or by
 // an error of its own.
-func failureOf(phase string, ctx context.Context, limit time.Duration, err error) *Failure {
+func failureOf(ctx context.Context, phase string, limit time.Duration, err error) *Failure {
 	f := &Failure{Phase: phase, Cause: err, Fix: goOn}
 	switch {
 	case ctx.Err() != nil:

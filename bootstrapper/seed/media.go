@@ -131,7 +131,7 @@ func (f *flow) findBootFiles() error {
 			candidates = append([]string{filepath.Join(filepath.Dir(program), "boot")}, candidates...)
 		}
 	}
-	const fix = "make them with `make boot`, or name their directory with --boot-files"
+	const fix = "make them with `make boot-files`, or name their directory with --boot-files"
 	for _, path := range candidates {
 		if info, err := os.Stat(path); err != nil || !info.IsDir() {
 			continue

@@ -170,7 +170,7 @@ func (f *flow) step(ctx context.Context, p phase) error {
 	defer cancel()
 	said, err := p.run(f, limited, shown)
 	if err != nil {
-		failure := failureOf(p.name, ctx, limit, err)
+		failure := failureOf(ctx, p.name, limit, err)
 		shown.Fail(failure.Cause.Error(), failure.Fix)
 		return failure
 	}

@@ -51,7 +51,7 @@ func (f *flow) pxe(_ context.Context, p *progress.Phase) (string, error) {
 	}
 	address, err := netip.ParseAddr(string(f.first.Spec.Address))
 	if err != nil {
-		return "", fmt.Errorf("Node/%s: spec.address: %w", f.first.Name, err)
+		return "", fmt.Errorf("cannot read spec.address of Node/%s: %w", f.first.Name, err)
 	}
 	f.watch = newWatch(pxe.MAC(f.first.Spec.MAC), address)
 	certificate, err := f.secrets.PXECertificate(f.link.Address, f.Now())

@@ -161,7 +161,7 @@ func WriteFile(path string, data []byte) error {
 	if err != nil {
 		return fmt.Errorf("cannot write %s: %w", path, err)
 	}
-	defer os.Remove(f.Name()) // fails once it was renamed
+	defer func() { _ = os.Remove(f.Name()) }() // fails once it was renamed
 	_, err = f.Write(data)
 	if err == nil {
 		err = f.Sync()

@@ -53,11 +53,9 @@ type machine struct {
 	operator string // the operator's program, for kubelet.go
 
 	mu       sync.Mutex
-	installs int // how often the disk was wiped
-	on       bool
+	installs int      // how often the disk was wiped
 	wipedFor []string // digests of the claims under which that happened
 	broken   string   // a fault of the disk that the installer reports; empty: none
-	hung     bool     // the installer falls silent before it is done
 }
 
 const ifname = "eth0"
@@ -111,8 +109,8 @@ func (m *machine) awaitMagicPacket(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cannot listen for magic packets: %w", err)
 	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer func() { _ = conn.Close() }()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	frame := make([]byte, 65536)
 	for {
