@@ -100,7 +100,7 @@ func (s *terminalSink) transfer(e Event) {
 		text, last := make(chan string, 1), ""
 		b = &bar{text: text}
 		b.Bar = s.progress.New(0, mpb.BarStyle().Lbound(" ").Filler("━").Tip("━").Padding(" ").Rbound(" "),
-			mpb.PrependDecorators(decor.Name("  "+e.Item, decor.WC{C: decor.DindentRight | decor.DextraSpace})),
+			mpb.PrependDecorators(decor.Name(fmt.Sprintf("  %-24s", e.Item))),
 			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
 				select {
 				case last = <-text:
@@ -123,15 +123,20 @@ func (s *terminalSink) transfer(e Event) {
 
 // clear takes the live line and the bars off the screen.
 func (s *terminalSink) clear() {
-	for name, b := range s.bars {
-		b.Abort(true)
-		b.Wait()
-		delete(s.bars, name)
+	var gone []*mpb.Bar
+	for _, b := range s.bars {
+		gone = append(gone, b.Bar)
 	}
 	if s.live != nil {
-		s.live.Abort(true)
-		s.live.Wait()
-		s.live = nil
+		gone = append(gone, s.live)
+	}
+	s.bars, s.live = map[string]*bar{}, nil
+	for _, b := range gone {
+		b.Abort(true)
+	}
+	// A bar leaves the screen at a redraw; a line before that would stand above it.
+	for _, b := range gone {
+		b.Wait()
 	}
 }
 
