@@ -1,5 +1,5 @@
-// Package radv tells machines that install themselves that no IPv6 router is
-// ours, so that iPXE stops waiting for one.
+// Package radv tells declared machines that no IPv6 router is ours, so that iPXE
+// stops waiting for one.
 //
 // iPXE configures IPv4 and IPv6 at once and goes on when it knows the end of
 // both. On a network without an IPv6 router nobody answers its solicitations, and
@@ -105,7 +105,7 @@ func (r *Responder) Serve(ctx context.Context) error {
 			continue
 		}
 		mac, ok := solicitor(buf[:n])
-		if !ok || r.Backend.Decide(pxe.Machine{MAC: mac}).Action != pxe.Install {
+		if !ok || r.Backend.Decide(pxe.Machine{MAC: mac}).Action == pxe.Ignore {
 			continue
 		}
 		if _, err := r.conn.WriteTo(advertisement, &ipv6.ControlMessage{IfIndex: r.link.Index, HopLimit: hopLimit}, from); err != nil {

@@ -139,10 +139,10 @@ func TestRealFirmwareBootsItsOwnDisk(t *testing.T) {
 		loader  pxe.LoaderPolicy
 		method  pxe.LocalBoot
 	}{
-		{"UEFI, iPXE leaves", lab.MachineConfig{}, pxe.LoaderIPXE, pxe.LocalBootAuto},
-		{"UEFI, iPXE chain-loads", lab.MachineConfig{}, pxe.LoaderIPXE, pxe.LocalBootChainLoad},
-		{"UEFI, GRUB chain-loads", lab.MachineConfig{}, pxe.LoaderGRUB, pxe.LocalBootAuto},
+		{"UEFI, GRUB chain-loads", lab.MachineConfig{}, pxe.LoaderAuto, pxe.LocalBootAuto},
 		{"UEFI, GRUB leaves", lab.MachineConfig{}, pxe.LoaderGRUB, pxe.LocalBootExit},
+		{"UEFI, iPXE chain-loads by GRUB", lab.MachineConfig{}, pxe.LoaderIPXE, pxe.LocalBootAuto},
+		{"UEFI, iPXE leaves", lab.MachineConfig{}, pxe.LoaderIPXE, pxe.LocalBootExit},
 		{"UEFI, silence", lab.MachineConfig{}, pxe.LoaderAuto, pxe.LocalBootSilence},
 		{"BIOS, iPXE boots the disk", lab.MachineConfig{Firmware: lab.BIOS}, pxe.LoaderAuto, pxe.LocalBootAuto},
 		{"BIOS, iPXE leaves", lab.MachineConfig{Firmware: lab.BIOS}, pxe.LoaderAuto, pxe.LocalBootExit},
@@ -170,7 +170,7 @@ func TestRealFirmwareBootsItsOwnDisk(t *testing.T) {
 			if err := m.PowerOn(ctx); err != nil {
 				t.Fatal(err)
 			}
-			line, err := m.WaitForSerial(ctx, regexp.MustCompile(`Command line: .*root=`))
+			line, err := m.WaitForSerial(ctx, regexp.MustCompile(`Welcome to .*Debian`))
 			if err != nil {
 				t.Fatalf("%v\n%s", err, s.story())
 			}
