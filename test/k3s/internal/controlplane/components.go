@@ -1,8 +1,12 @@
 package controlplane
 
 import (
+	"context"
 	"net"
 	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rhizome-dev/rhizome/test/k3s/internal/pki"
 	"github.com/rhizome-dev/rhizome/test/k3s/internal/process"
@@ -123,9 +127,9 @@ func (s *Server) startControllers() {
 		"service-account-private-key-file", s.file(pki.ServiceKey),
 		"service-cluster-ip-range", strings.Join(s.Config.ServiceCIDR, ","),
 		"use-service-account-credentials", "true",
-		"leader-elect-lease-duration", "40s",
-		"leader-elect-renew-deadline", "30s",
-		"leader-elect-retry-period", "4s",
+		"leader-elect-lease-duration", "150s",
+		"leader-elect-renew-deadline", "120s",
+		"leader-elect-retry-period", "5s",
 	)
 	s.Children.Start(process.Child{Name: "kube-controller-manager", Path: process.Self, Args: a.list(s.Config.ControllerArgs)})
 	if s.Config.DisableSched {
@@ -139,11 +143,33 @@ func (s *Server) startControllers() {
 		"bind-address", "127.0.0.1",
 		"profiling", "false",
 		"secure-port", "10259",
-		"leader-elect-lease-duration", "40s",
-		"leader-elect-renew-deadline", "30s",
-		"leader-elect-retry-period", "4s",
+		"leader-elect-lease-duration", "150s",
+		"leader-elect-renew-deadline", "120s",
+		"leader-elect-retry-period", "5s",
 	)
 	s.Children.Start(process.Child{Name: "kube-scheduler", Path: process.Self, Args: a.list(s.Config.SchedulerArgs)})
+}
+
+// dropOwnLeases ends the leadership of this server's former controllers, which
+// are certainly dead: their leases last long, for machines that are slow. With
+// other servers in the cluster the lease may be theirs and is left alone.
+func (s *Server) dropOwnLeases(ctx context.Context) error {
+	c, err := s.etcd.client()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	list, err := c.MemberList(ctx)
+	if err != nil || len(list.Members) > 1 {
+		return err
+	}
+	for _, name := range []string{"kube-controller-manager", "kube-scheduler"} {
+		err := s.kube.CoordinationV1().Leases("kube-system").Delete(ctx, name, metav1.DeleteOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // firstAddress is the service address of the API server.

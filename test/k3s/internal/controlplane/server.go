@@ -100,6 +100,9 @@ func (s *Server) Start(ctx context.Context) error {
 	if err := s.waitForAPI(ctx); err != nil {
 		return err
 	}
+	if err := retry(ctx, "leases", func() error { return s.dropOwnLeases(ctx) }); err != nil {
+		return err
+	}
 	s.startControllers()
 	go s.deployManifests(ctx)
 	go s.watchMembership(ctx)
