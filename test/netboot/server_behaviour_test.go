@@ -134,6 +134,8 @@ func TestTwoServersAtOnceGiveEqualAnswers(t *testing.T) {
 	}
 }
 
+// Some hundred packets a second of rubbish are nothing to the server. (More than
+// the processor can take is lost by the kernel, whatever the server does.)
 func TestPacketsOfRandomBytesDoNotStallTheServer(t *testing.T) {
 	b := newBed(t)
 	s := startServer(t, b.Network.Namespace, b.config)
@@ -151,6 +153,9 @@ func TestPacketsOfRandomBytesDoNotStallTheServer(t *testing.T) {
 		defer conn.Close()
 		buf := make([]byte, 1472)
 		for ctx.Err() == nil {
+			if sent%30 == 0 {
+				time.Sleep(20 * time.Millisecond)
+			}
 			rand.Read(buf)
 			n := int(buf[0])*5 + 1
 			if buf[1]&1 == 0 && n > 240 { // as far as it looks like DHCP
@@ -166,7 +171,7 @@ func TestPacketsOfRandomBytesDoNotStallTheServer(t *testing.T) {
 			}
 		}
 	}()
-	for range 3 {
+	for range 10 {
 		b.mustBoot(t, b.machine)
 	}
 	cancel()
