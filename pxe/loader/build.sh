@@ -21,7 +21,7 @@ done
 
 # What GRUB needs to read its config over HTTP, start Linux or a disk's own
 # loader, and nothing more: the image goes over TFTP.
-modules="normal configfile echo test sleep search search_fs_file
+modules="normal configfile echo test true sleep search search_fs_file
   net efinet http tftp linux chain boot minicmd reboot halt
   part_gpt part_msdos fat ext2 memdisk tar"
 

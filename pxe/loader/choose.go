@@ -31,7 +31,9 @@ type Choice struct {
 // Both loaders do the same: they read the decision over HTTP and start a Linux
 // kernel, or the machine's disk. Auto takes for each what it is better at: iPXE
 // fetches an order of magnitude faster, so it installs; on EFI GRUB alone can find
-// a loader on a disk, so it boots that. There is no GRUB for BIOS: its image is
+// a loader on a disk, so it boots that. To leave the machine to its firmware is
+// for iPXE alone, whatever the policy: what GRUB's exit says to EFI is "success",
+// and the firmware then opens its set-up menu. There is no GRUB for BIOS: its image is
 // compressed, so the server's address could not be written into it, and without it
 // GRUB asks the router for its config.
 func Choose(m pxe.Machine, d pxe.Decision, have func(file string) bool) (Choice, error) {
@@ -45,6 +47,9 @@ func Choose(m pxe.Machine, d pxe.Decision, have func(file string) bool) (Choice,
 		ipxe, grub = IPXEARM64, GRUBARM64
 	default:
 		return Choice{}, fmt.Errorf("no loader is known for %s firmware of architecture %s", orUnknown(string(m.Firmware)), orUnknown(string(m.Arch)))
+	}
+	if d.Action == pxe.BootLocal && d.LocalBoot == pxe.LocalBootExit && d.Loader != pxe.LoaderIPXE {
+		return first(have, Choice{ipxe, "iPXE, which hands back to the firmware"}, Choice{grub, "GRUB, since there is no iPXE for this firmware"})
 	}
 	switch d.Loader {
 	case pxe.LoaderGRUB:

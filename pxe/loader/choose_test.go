@@ -46,6 +46,8 @@ func TestWhatAMachineIsToldToLoad(t *testing.T) {
 		{"UEFI, its own disk", uefi, pxe.Decision{Action: pxe.BootLocal}, all, "grubx64.efi", ""},
 		{"UEFI, its own disk by chain-loading", uefi, pxe.Decision{Action: pxe.BootLocal, LocalBoot: pxe.LocalBootChainLoad}, all, "grubx64.efi", ""},
 		{"UEFI, its own disk by leaving", uefi, pxe.Decision{Action: pxe.BootLocal, LocalBoot: pxe.LocalBootExit}, all, "snponly.efi", ""},
+		{"UEFI, its own disk by leaving, GRUB", uefi, pxe.Decision{Action: pxe.BootLocal, LocalBoot: pxe.LocalBootExit, Loader: pxe.LoaderGRUB}, all, "snponly.efi", ""},
+		{"arm64, its own disk by leaving", arm, pxe.Decision{Action: pxe.BootLocal, LocalBoot: pxe.LocalBootExit}, debian, "grubaa64.efi", ""},
 		{"UEFI, its own disk, iPXE", uefi, pxe.Decision{Action: pxe.BootLocal, Loader: pxe.LoaderIPXE}, all, "snponly.efi", ""},
 		{"UEFI, its own disk, without GRUB", uefi, pxe.Decision{Action: pxe.BootLocal}, has(IPXEAMD64), "snponly.efi", ""},
 		{"BIOS, its own disk", bios, pxe.Decision{Action: pxe.BootLocal}, all, "undionly.kpxe", ""},

@@ -3,9 +3,11 @@
 package firmware
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"regexp"
@@ -29,14 +31,16 @@ func (s *session) grub(ctx context.Context, image []byte) error {
 	if err != nil {
 		return fmt.Errorf("the GRUB image names no server: %w", err)
 	}
-	err = s.grubConfig(ctx, fmt.Sprintf("(http,%s)/boot/%s/grub", server, s.MAC))
-	if errors.Is(err, errExit) {
-		if s.out.Local == "" {
-			s.out.Local = "exit"
-		}
-		return nil
+	if !bytes.Contains(image, []byte("function boot_disk {")) {
+		return errors.New("the GRUB image lacks the function that boots a disk")
 	}
-	return err
+	if err := s.grubConfig(ctx, fmt.Sprintf("(http,%s)/boot/%s/grub", server, s.MAC)); err != nil {
+		return err
+	}
+	if s.out.Local == "" && s.out.Kernel.URL == "" {
+		return errors.New("the GRUB config boots nothing")
+	}
+	return nil
 }
 
 var grubPath = regexp.MustCompile(`^\(http,([^)]*)\)(/.*)$`)
@@ -54,9 +58,6 @@ func (s *session) grubFetch(ctx context.Context, path string) (Fetched, []byte, 
 // grubConfig runs a config. GRUB's language is a shell's, but that parentheses
 // mean nothing in it.
 func (s *session) grubConfig(ctx context.Context, path string) error {
-	if s.steps++; s.steps > maxChain {
-		return fmt.Errorf("the machine runs in circles: GRUB is to read %s", path)
-	}
 	_, config, err := s.grubFetch(ctx, path)
 	if err != nil {
 		return err
@@ -66,19 +67,8 @@ func (s *session) grubConfig(ctx context.Context, path string) error {
 	if err != nil {
 		return fmt.Errorf("GRUB cannot read its config: %w", err)
 	}
-	variables := expand.FuncEnviron(func(name string) string {
-		if name == "grub_platform" {
-			return "efi"
-		}
-		return ""
-	})
 	var ended error
-	runner, err := interp.New(interp.Env(variables), interp.CallHandler(func(ctx context.Context, words []string) ([]string, error) {
-		if words[0] == "exit" {
-			words[0] = "grub-exit" // the shell's own would hide it
-		}
-		return words, nil
-	}), interp.ExecHandlers(func(interp.ExecHandlerFunc) interp.ExecHandlerFunc {
+	runner, err := interp.New(interp.Env(expand.ListEnviron()), interp.StdIO(nil, io.Discard, io.Discard), interp.ExecHandlers(func(interp.ExecHandlerFunc) interp.ExecHandlerFunc {
 		return func(ctx context.Context, words []string) error {
 			ended = s.grubCommand(ctx, words)
 			if ended != nil {
@@ -119,19 +109,11 @@ func (s *session) grubCommand(ctx context.Context, words []string) error {
 			s.out.Initrds = append(s.out.Initrds, initrd)
 		}
 		return nil
-	case "search":
-		return nil // the machine's disk has every file
-	case "chainloader":
+	case "boot_disk": // a function of the image; the machine's disk has every loader
 		s.out.Local = "chainload"
-		return nil
+		return errBoot
 	case "boot":
 		return errBoot
-	case "sleep":
-		return nil
-	case "configfile":
-		return s.grubConfig(ctx, args[0])
-	case "grub-exit":
-		return errExit
 	}
 	return fmt.Errorf("the simulated GRUB does not know the command %q", words[0])
 }

@@ -243,8 +243,14 @@ func expectation(kind firmware.Kind, d pxe.Decision, silent bool, loaders []stri
 	case searches && !bios && d.Loader == pxe.LoaderAuto && !grub:
 		by, grub = []string{"grubx64.efi"}, true
 	}
+	haveIPXE := kind != firmware.UEFIARM64 && kind != firmware.UBoot
 	switch {
-	case d.LocalBoot == pxe.LocalBootExit:
+	case d.LocalBoot == pxe.LocalBootExit && inROM:
+		return "exit", by
+	case d.LocalBoot == pxe.LocalBootExit && haveIPXE:
+		if by = []string{"snponly.efi"}; bios {
+			by = []string{"undionly.kpxe"}
+		}
 		return "exit", by
 	case bios:
 		return "sanboot", by

@@ -140,7 +140,6 @@ func TestRealFirmwareBootsItsOwnDisk(t *testing.T) {
 		method  pxe.LocalBoot
 	}{
 		{"UEFI, GRUB chain-loads", lab.MachineConfig{}, pxe.LoaderAuto, pxe.LocalBootAuto},
-		{"UEFI, GRUB leaves", lab.MachineConfig{}, pxe.LoaderGRUB, pxe.LocalBootExit},
 		{"UEFI, iPXE chain-loads by GRUB", lab.MachineConfig{}, pxe.LoaderIPXE, pxe.LocalBootAuto},
 		{"UEFI, iPXE leaves", lab.MachineConfig{}, pxe.LoaderIPXE, pxe.LocalBootExit},
 		{"UEFI, silence", lab.MachineConfig{}, pxe.LoaderAuto, pxe.LocalBootSilence},
