@@ -183,6 +183,10 @@ func (b *Backend) document(inv inventory.Inventory, node *v1alpha1.Node, claim C
 	return pxe.Document{ContentType: "application/json", Body: body}, nil
 }
 
+// maxReported is how much of an installer's message is kept, in bytes: enough for
+// a refusal that lists the disks of a large machine.
+const maxReported = 4096
+
 // Report implements pxe.Backend.
 func (b *Backend) Report(ctx context.Context, claim string, r pxe.Report, from netip.Addr) error {
 	found, node, err := b.find(claim)
@@ -190,7 +194,7 @@ func (b *Backend) Report(ctx context.Context, claim string, r pxe.Report, from n
 		return b.failed(pxe.Machine{}, from, err)
 	}
 	machine := pxe.Machine{MAC: found.MAC, UUID: r.UUID, Arch: architectureOf(node)}
-	message := printable(r.Message, 1024)
+	message := printable(r.Message, maxReported)
 	err = b.c.Claims.Update(ctx, found.MAC, func(c *Claim) error {
 		if !c.Matches(claim) {
 			return unknownClaim()

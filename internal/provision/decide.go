@@ -91,6 +91,8 @@ func installerKernel(arch pxe.Arch, system *v1alpha1.OperatingSystem) pxe.Kernel
 		Args: append([]string{
 			"rhizome.init=${base}/init/${mac}",
 			"rhizome.mac=${mac}",
+			// A kernel that has panicked restarts, into the machine's own disk.
+			"panic=60",
 		}, system.Spec.KernelArguments...),
 	}
 }
