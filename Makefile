@@ -26,6 +26,8 @@ endif
 # One set of flags for products and tests: the compiled packages are shared.
 export CGO_ENABLED := 0
 export GOFLAGS := -buildvcs=false -trimpath
+# The boot files of `make boot-files`, for the tests that boot them.
+export RHIZOME_BOOT_FILES := $(CURDIR)/dist/boot
 
 GO_LDFLAGS := -s -w -X main.version=$(VERSION)
 ARCHIVE := dist/rhizome-operator.oci.tar
@@ -33,7 +35,7 @@ PACKAGE_LISTS := $(shell find operator pxe test -name packages.txt)
 
 # Packages whose tests boot virtual machines. They run one after another: each
 # wants the whole machine.
-MACHINE_TESTS := ./pxe/installer/... ./test/lab/... ./test/e2e/...
+MACHINE_TESTS := ./pxe/installer/... ./test/lab/... ./test/netboot/... ./test/seed/... ./test/e2e/...
 
 ##@ Use
 
