@@ -57,3 +57,20 @@ func TestMachineOfAPacket(t *testing.T) {
 		})
 	}
 }
+
+// One machine of QEMU's: its firmware, the iPXE of its card and the iPXE that was
+// loaded into it tell the same UUID, the one that QEMU was given.
+func TestAllFirmwareOfAMachineTellsTheSameUUID(t *testing.T) {
+	const uuid = "c95aa144-c1d0-4f2f-b3c8-f967fdc1de9e"
+	for name, want := range map[string]pxe.Machine{
+		"ovmf-pxe-discover":         {Firmware: pxe.FirmwareUEFI},
+		"ovmf-ipxe-discover":        {Firmware: pxe.FirmwareUEFI, IPXE: true},
+		"ovmf-ipxe-rom-discover":    {Firmware: pxe.FirmwareUEFI, IPXE: true},
+		"seabios-ipxe-rom-discover": {Firmware: pxe.FirmwareBIOS, IPXE: true},
+	} {
+		want.MAC, want.UUID, want.Arch = "52:54:00:ca:0d:f2", uuid, pxe.AMD64
+		if diff := cmp.Diff(want, MachineOf(recorded(t, name))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
