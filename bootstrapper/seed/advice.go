@@ -5,6 +5,12 @@ import "github.com/rhizome-dev/rhizome/pxe"
 // advice is what a person should look at when nothing happens: by the phase that
 // waits and the stage that the machine was last seen at (empty: never seen).
 func advice(phase string, stage pxe.Stage) string {
+	if phase == phaseJoin {
+		switch stage {
+		case pxe.StageDHCP, pxe.StageLoader, pxe.StageConfig, pxe.StageInstalled:
+			return adviceLocalBoot
+		}
+	}
 	switch stage {
 	case "":
 		if phase == phaseJoin {
@@ -14,7 +20,7 @@ func advice(phase string, stage pxe.Stage) string {
 	case pxe.StageDHCP:
 		return "the firmware asked and did not come for its boot loader: is another boot server on the network, or a firewall on this machine that blocks UDP 69 and 4011?"
 	case pxe.StageLoader:
-		return "the boot loader runs and did not come for its config: look at the machine's screen; does a firewall on this machine block the HTTP port? If Secure Boot is on, turn it off or set spec.boot.loader: GRUB on the Node"
+		return "the boot loader runs and did not come for its config: look at the machine's screen; does a firewall on this machine block the HTTP port? Secure Boot must be off"
 	case pxe.StageConfig:
 		return "the boot loader did not come for the kernel: look at the machine's screen; another loader may work better (spec.boot.loader on the Node)"
 	case pxe.StageKernel, pxe.StageInitrd:
@@ -22,7 +28,7 @@ func advice(phase string, stage pxe.Stage) string {
 	case pxe.StageInitConfig, pxe.StageInstalling:
 		return "the installer works or hangs: look at the machine's screen; a failing disk is slow before it fails"
 	case pxe.StageInstalled:
-		return "the machine restarts into its own disk: look at its screen; its firmware may not boot the disk after the network (spec.boot.local on the Node)"
+		return adviceLocalBoot
 	case pxe.StageFailed:
 		return "the installer said why above"
 	case pxe.StageMedia:
@@ -39,3 +45,5 @@ func advice(phase string, stage pxe.Stage) string {
 }
 
 const adviceJoin = "k3s starts: look at the machine's console (journalctl -u k3s); it needs 2 GB of memory, and its images if the network has no internet"
+
+const adviceLocalBoot = "the machine is to boot its own disk and its system did not call yet: look at its screen; if it stays in its firmware or its boot loader, choose another way with spec.boot.local on the Node"

@@ -40,6 +40,7 @@ func TestAdviceNamesWhatToLookAt(t *testing.T) {
 		{phaseBoot, pxe.StageKernel, "memory"},
 		{phaseInstall, pxe.StageInstalling, "disk"},
 		{phaseJoin, pxe.StageInstalled, "spec.boot.local"},
+		{phaseJoin, pxe.StageConfig, "its own disk"},
 		{phaseJoin, pxe.StageMedia, "rhizome-join"},
 		{phaseJoin, pxe.StageCredentials, "journalctl -u k3s"},
 		{phaseJoin, "", "journalctl -u k3s"},
