@@ -104,7 +104,7 @@ test-unit: ## Run the tests that boot no virtual machine
 
 .PHONY: lint
 lint: $(LINT) ## Run the linters
-	$(LINT) run ./...
+	$(LINT) run --allow-parallel-runners ./...
 	shellcheck $$(git ls-files '*.sh') .ci/run
 
 .PHONY: generated
