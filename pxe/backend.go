@@ -143,7 +143,8 @@ type Observation struct {
 	Message string // what exactly, for people: a file name, a reason
 	// Decision is the action that the packet was answered with (DHCP only).
 	Decision Action
-	// Done and Total are bytes sent so far and in all, for Media; zero otherwise.
+	// Done and Total are bytes sent so far and in all, for Loader, Config, Kernel,
+	// Initrd and Media; zero otherwise. A file on its way is told of once a second.
 	Done, Total int64
 	// Foreign is set to the address of a foreign boot server that was seen to answer.
 	Foreign netip.Addr

@@ -43,7 +43,7 @@ func Probe(ctx context.Context, iface string) ([]Foreign, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot probe %s for DHCP servers (are you root?): %w", iface, err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	mac := make(net.HardwareAddr, 6)
 	rand.Read(mac)
 	mac[0] = mac[0]&^1 | 2 // one machine's, locally administered (IEEE 802)
@@ -65,8 +65,7 @@ func Probe(ctx context.Context, iface string) ([]Foreign, error) {
 		}
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			cancel()
-			<-asked
-			return nil, fmt.Errorf("cannot probe %s for DHCP servers: %w", iface, err)
+			return nil, fmt.Errorf("cannot probe %s for DHCP servers: %w", iface, errors.Join(err, <-asked))
 		}
 		note(found, buf[:n], mac)
 	}

@@ -52,7 +52,7 @@ func (r *Responder) Listen() error {
 	if err != nil {
 		return fmt.Errorf("cannot answer router solicitations on %s: %w", r.Interface, err)
 	}
-	conn, err := net.ListenPacket("ip6:ipv6-icmp", "::")
+	conn, err := new(net.ListenConfig).ListenPacket(context.Background(), "ip6:ipv6-icmp", "::")
 	if err != nil {
 		return fmt.Errorf("cannot answer router solicitations on %s: %w", r.Interface, err)
 	}

@@ -179,7 +179,7 @@ func (s *Server) Listen() (err error) {
 
 func (s *Server) listenTCP(port uint16, protocol string) (net.Listener, error) {
 	address := netip.AddrPortFrom(s.address, port)
-	l, err := net.Listen("tcp4", address.String())
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp4", address.String())
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("TCP port %d (%s) is in use on %s: stop the program that has it (ss -ltnp 'sport = :%d' shows it) or choose another port: %w",

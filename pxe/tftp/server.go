@@ -98,7 +98,7 @@ func (s *Server) send(ctx context.Context, name string, to io.ReaderFrom) error 
 		s.Logger.Error("TFTP: cannot serve a file", "file", name, "from", from, "error", err)
 		return errors.New("cannot serve the file")
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 
 	start := s.Now()
 	n, err := to.ReadFrom(&limited{File: file, ctx: ctx, until: start.Add(maxDuration), now: s.Now})

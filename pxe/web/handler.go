@@ -77,7 +77,7 @@ func (h *Handlers) bootFile(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, err)
 		return
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	if file.MAC != "" {
 		w.Header().Set("Cache-Control", "no-cache") // the decision may change any moment
 	}
@@ -98,7 +98,7 @@ func (h *Handlers) media(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, err)
 		return
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	h.send(w, r, content{
 		ReadSeeker: file, size: size, contentType: "application/octet-stream", etag: `"` + digest + `"`,
 	}, pxe.Observation{Stage: pxe.StageMedia, Message: r.PathValue("name")})

@@ -37,7 +37,7 @@ func (s *session) dhcp(ctx context.Context, asIPXE bool) (bootServer, error) {
 	}); err != nil {
 		return bootServer{}, fmt.Errorf("cannot open the card %s: %w", s.iface, err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 
 	var address, boot, ack *dhcpv4.DHCPv4
 	for try := 0; ack == nil; try++ {
@@ -184,7 +184,7 @@ func (s *session) askBootServer(ctx context.Context, offer *dhcpv4.DHCPv4, asIPX
 	}); err != nil {
 		return nil, err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	request, err := s.packet(dhcpv4.MessageTypeRequest, asIPXE)
 	if err != nil {
 		return nil, err

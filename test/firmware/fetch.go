@@ -59,7 +59,7 @@ func (s *session) tftpSize(ctx context.Context, server netip.AddrPort, name stri
 	}); err != nil {
 		return 0, err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	request := []byte("\x00\x01" + name + "\x00octet\x00tsize\x000\x00blksize\x001468\x00")
 	buf := make([]byte, 2048)
 	for _, wait := range s.Waits {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -77,6 +78,48 @@ func TestAServerThatWasKilledIsReplacedByAnyOther(t *testing.T) {
 	if diff := cmp.Diff(before, after, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), sameAddr); diff != "" {
 		t.Errorf("the second server answered otherwise (-first +second):\n%s", diff)
 	}
+}
+
+// Told to end, the server closes its ports and goes, also while a client of TFTP
+// leaves it waiting.
+func TestAServerThatIsToldToEndFreesItsPorts(t *testing.T) {
+	b := newBed(t)
+	s := startServer(t, b.Network.Namespace, b.config)
+	b.mustBoot(t, b.machine)
+	host := b.attach(t, "stalled", netip.MustParsePrefix("10.77.0.67/24"))
+	conn, err := host.ListenPacket("udp4", "10.77.0.67:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	buf := make([]byte, 2048)
+	for try := 0; ; try++ { // the first packet of a new card may be lost
+		if _, err := conn.WriteTo([]byte("\x00\x01snponly.efi\x00octet\x00"), &net.UDPAddr{IP: b.Network.Laptop.AsSlice(), Port: 69}); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err = conn.ReadFrom(buf); err == nil {
+			break
+		}
+		if try == 20 {
+			t.Fatal(err)
+		}
+	}
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-s.ended:
+	case <-time.After(time.Minute):
+		t.Fatal("the server does not end")
+	}
+	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	startServer(t, b.Network.Namespace, b.config)
+	b.mustBoot(t, b.machine)
 }
 
 // A machine that is between two packets when its server dies goes on with the

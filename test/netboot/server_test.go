@@ -23,6 +23,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"sync"
 	"syscall"
@@ -64,7 +65,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// serve runs a server until it is killed. It writes "listening", then what the
+// serve runs a server until it is told to end. It writes "listening", then what the
 // backend observes, as lines of JSON.
 func serve(text string) error {
 	var config serverConfig
@@ -88,7 +89,9 @@ func serve(text string) error {
 		return err
 	}
 	fmt.Println("listening")
-	return s.Serve(context.Background())
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	return s.Serve(ctx)
 }
 
 // backend holds fixed decisions.
