@@ -32,7 +32,7 @@ func walk(dir string) (paths []string, findings []Finding, err error) {
 		path = filepath.Clean(path)
 		if err != nil {
 			find(ruleUnreadable, path, "cannot be read: "+err.Error(), "mend its permissions or remove it")
-			return nil
+			return nil //nolint:nilerr // it is a finding
 		}
 		if path == filepath.Clean(dir) {
 			return nil
@@ -49,12 +49,12 @@ func walk(dir string) (paths []string, findings []Finding, err error) {
 		real, err := filepath.EvalSymlinks(path)
 		if err != nil {
 			find(ruleUnreadable, path, "cannot be read: "+err.Error(), "mend the link or remove it")
-			return nil
+			return nil //nolint:nilerr // it is a finding
 		}
 		info, err := os.Stat(real)
 		if err != nil {
 			find(ruleUnreadable, path, "cannot be read: "+err.Error(), "mend its permissions or remove it")
-			return nil
+			return nil //nolint:nilerr // it is a finding
 		}
 		if !info.Mode().IsRegular() || seen[real] {
 			return nil

@@ -41,6 +41,7 @@ const (
 // Bus is how a disk is attached.
 type Bus string
 
+// The buses.
 const (
 	VirtIO Bus = "virtio" // /dev/vd*
 	NVMe   Bus = "nvme"   // /dev/nvme*n1

@@ -20,7 +20,7 @@ func Supervise(program string, args []string, out io.Writer) (code int, err erro
 	if err != nil {
 		return 0, fmt.Errorf("cannot make a pipe: %w", err)
 	}
-	cmd := exec.Command(program, args...)
+	cmd := exec.Command(program, args...) //nolint:noctx // it lives as long as this process
 	cmd.Stdout, cmd.Stderr = w, w
 	if err := cmd.Start(); err != nil {
 		return 0, errors.Join(fmt.Errorf("cannot start %s: %w", program, err), r.Close(), w.Close())

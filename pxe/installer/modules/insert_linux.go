@@ -36,7 +36,7 @@ func insert(path string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	compression := plan.None
+	var compression string
 	switch {
 	case strings.HasSuffix(path, ".gz"):
 		compression = plan.Gzip

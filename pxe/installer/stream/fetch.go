@@ -94,7 +94,7 @@ func (d *download) Read(p []byte) (int, error) {
 			continue
 		}
 		d.disconnect()
-		if err == io.EOF && (d.size < 0 || d.offset == d.size) {
+		if errors.Is(err, io.EOF) && (d.size < 0 || d.offset == d.size) {
 			return 0, io.EOF
 		}
 		if err := d.again(err); err != nil {
@@ -134,7 +134,7 @@ func (d *download) again(cause error) error {
 	if errors.As(cause, &final) {
 		return fmt.Errorf("cannot download %s: %w", d.url, final.error)
 	}
-	if cause == io.EOF || errors.Is(cause, io.ErrUnexpectedEOF) {
+	if errors.Is(cause, io.EOF) || errors.Is(cause, io.ErrUnexpectedEOF) {
 		cause = errors.New("the server closed the connection early")
 	}
 	quiet := time.Since(d.lastGot)
@@ -181,7 +181,7 @@ func (d *download) connect() error {
 			req.Header.Set("If-Range", d.etag)
 		}
 	}
-	resp, err := d.client.Do(req)
+	resp, err := d.client.Do(req) //nolint:bodyclose // disconnect closes it
 	if err != nil {
 		return err
 	}

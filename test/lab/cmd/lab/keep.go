@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -122,6 +121,3 @@ func startKeeper(ctx context.Context, dir, firmware string) (state, error) {
 		}
 	}
 }
-
-// nodeAddress is the declared address of the first machine.
-func (s state) nodeAddress() netip.Addr { return netip.MustParseAddr(s.Machines[0].Address) }
