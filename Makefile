@@ -92,9 +92,9 @@ generate: ## Generate deep copies, CRDs, RBAC and the kustomization from the cod
 
 ##@ Check
 
-# Variants of booting that make real firmware wait for minutes each. What they
-# vary is covered without them; `make test-all` runs them too.
-SLOW := TestRealFirmware/silence|leaves|our_DHCP
+# Variants of booting that make real firmware wait for minutes each, and what the
+# whole seed covers again. `make test-all` runs them too.
+SLOW := TestRealFirmware/(silence|leaves|our_DHCP)|TestLabImageBoots
 
 .PHONY: test
 test: build programs lint generated cross test-unit ## Pass the tests, virtual machines included
@@ -103,7 +103,7 @@ test: build programs lint generated cross test-unit ## Pass the tests, virtual m
 
 .PHONY: test-all
 test-all: test ## Pass all tests, the slow variants of booting included
-	go test -timeout 60m -run '$(SLOW)' ./test/netboot
+	go test -timeout 60m -run '$(SLOW)' ./test/netboot ./test/lab
 
 .PHONY: test-unit
 test-unit: ## Run the tests that boot no virtual machine
