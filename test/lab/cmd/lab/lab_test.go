@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -160,13 +161,23 @@ func TestLabUpLeavesTheLabToLookAtAndDownLeavesNothing(t *testing.T) {
 	expect(0, "10.77.0.2/24", "exec", "--", "ip", "-brief", "address")
 	expect(7, "going on with it", "up", "--bootstrapper="+bootstrapper, "--k3s="+k3s)
 
-	shell := exec.CommandContext(t.Context(), program, "exec", "--", "sleep", "1000")
+	shell := exec.CommandContext(t.Context(), program, "exec", "--", "sh", "-c", "echo inside; exec sleep 1000")
 	shell.Env = append(os.Environ(), "XDG_CACHE_HOME="+cache)
+	said, err := shell.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := shell.Start(); err != nil {
 		t.Fatal(err)
 	}
+	// `lab down` ends what is inside, not what is about to enter.
+	if line, err := bufio.NewReader(said).ReadString('\n'); line != "inside\n" {
+		t.Fatalf("the shell said %q, %v", line, err)
+	}
 	expect(0, "The lab is gone", "down")
-	_ = shell.Wait() // ended by `lab down`, or it would wait for long
+	if err := shell.Wait(); err == nil {
+		t.Error("the shell in the lab went on to its own end after `lab down`")
+	}
 	expect(0, "No lab is up", "down")
 	if _, err := os.Lstat(filepath.Join(cache, "rhizome", "lab", "up")); !os.IsNotExist(err) {
 		t.Errorf("the lab's directory is still there: %v", err)
