@@ -21,6 +21,8 @@ var accepted = []struct {
 	{name: "an image by tag and digest", of: "cluster", set: fields{"spec.controlPlane.virtualIPImage": "registry.home:5000/kube-vip:v0.9.2@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}},
 	{name: "the shortest claim", of: "cluster", set: fields{"spec.pxe.claimTTL": "60s"}},
 	{name: "the longest claim", of: "cluster", set: fields{"spec.pxe.claimTTL": "24h0m0s"}},
+	{name: "the shortest join", of: "cluster", set: fields{"spec.growth.joinTimeout": "1m"}},
+	{name: "the shortest drain", of: "cluster", set: fields{"spec.growth.drainTimeout": "1s"}},
 	{name: "an installer's medium", of: "operatingsystem", set: fields{
 		"spec.format": "Kickstart",
 		"spec.media":  []any{map[string]any{"architecture": "amd64", "url": "https://example.org/Fedora.iso", "sha256": zeros64}},

@@ -52,6 +52,12 @@ spec:
     loader: GRUB
     claimTTL: 1h30m
     maxAttempts: 5
+    pods: Always
+    nodeSelector: {rack: a}
+  growth:
+    maxConcurrent: 9
+    joinTimeout: 45m
+    drainTimeout: 5m
   healing:
     mode: Enabled
 `,

@@ -70,6 +70,10 @@ type ClusterSpec struct {
 	// +optional
 	// +kubebuilder:default={}
 	PXE PXESpec `json:"pxe,omitempty"`
+	// Growth is how declared machines become members, and how members leave.
+	// +optional
+	// +kubebuilder:default={}
+	Growth GrowthSpec `json:"growth,omitempty"`
 	// Healing is what may be done without a person about a member that is sick.
 	// +optional
 	// +kubebuilder:default={}
@@ -188,6 +192,16 @@ type KubernetesFiles struct {
 
 // PXESpec is the policy of network boot.
 type PXESpec struct {
+	// Pods says when the cluster runs PXE pods: WhenNeeded (default: while some
+	// declared machine is no Ready member) or Always, which also discovers machines
+	// that nobody declared.
+	// +optional
+	// +kubebuilder:default=WhenNeeded
+	Pods PXEPodPolicy `json:"pods,omitempty"`
+	// NodeSelector chooses the members that PXE pods run on. Empty: any.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=16
+	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
 	// Loader is the boot loader that machines get: Auto (default: the faster one
 	// that works on the firmware at hand), IPXE or GRUB.
 	// +optional
@@ -209,6 +223,47 @@ type PXESpec struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	MaxAttempts int32 `json:"maxAttempts,omitempty"`
+}
+
+// PXEPodPolicy says when the cluster runs PXE pods.
+//
+// +kubebuilder:validation:Enum=WhenNeeded;Always
+type PXEPodPolicy string
+
+// The policies of PXE pods.
+const (
+	PXEWhenNeeded PXEPodPolicy = "WhenNeeded"
+	PXEAlways     PXEPodPolicy = "Always"
+)
+
+// GrowthSpec is how declared machines become members, and how members leave.
+type GrowthSpec struct {
+	// MaxConcurrent is how many workers are installed at once. Control-plane nodes
+	// are installed one after another, whatever it says.
+	// +optional
+	// +kubebuilder:default=5
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	MaxConcurrent int32 `json:"maxConcurrent,omitempty"`
+	// JoinTimeout is how long a machine that has its credentials may take to be
+	// Ready: from a minute to a day.
+	// +optional
+	// +kubebuilder:default="30m"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(h|m|s))+$')",message="must be a duration such as 30m or 1h30m"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]+(h|m|s))+$') || (duration(self) >= duration('1m') && duration(self) <= duration('24h'))",message="must be between 1m and 24h"
+	JoinTimeout *metav1.Duration `json:"joinTimeout,omitempty"`
+	// DrainTimeout is how long disruption budgets are respected when a member
+	// leaves; after it, the pods that are left go with the member: from a second to a
+	// day.
+	// +optional
+	// +kubebuilder:default="10m"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(h|m|s))+$')",message="must be a duration such as 10m or 1h30m"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]+(h|m|s))+$') || (duration(self) >= duration('1s') && duration(self) <= duration('24h'))",message="must be between 1s and 24h"
+	DrainTimeout *metav1.Duration `json:"drainTimeout,omitempty"`
 }
 
 // LoaderPolicy says which boot loader a machine gets.
@@ -260,7 +315,21 @@ type ClusterStatus struct {
 	// ReadyNodes counts the declared Nodes that are Ready.
 	// +optional
 	ReadyNodes int32 `json:"readyNodes,omitempty"`
-	// Conditions: Ready, APIHealthy, FirstNodeJoined, Valid.
+	// PXE are the pods that boot machines from the network.
+	// +optional
+	// +listType=map
+	// +listMapKey=node
+	// +kubebuilder:validation:MaxItems=16
+	PXE []PXEPod `json:"pxe,omitempty"`
+	// Discovered are the machines that asked to boot from the network and are not
+	// declared: those that asked last, 64 at most.
+	// +optional
+	// +listType=map
+	// +listMapKey=mac
+	// +kubebuilder:validation:MaxItems=64
+	Discovered []DiscoveredMachine `json:"discovered,omitempty"`
+	// Conditions: Ready, APIHealthy, FirstNodeJoined, Valid, PXEReady,
+	// MembersDeclared.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -275,6 +344,10 @@ const (
 	ConditionFirstNodeJoined = "FirstNodeJoined"
 	// ConditionValid: no rule between the declared objects is broken.
 	ConditionValid = "Valid"
+	// ConditionPXEReady: the PXE pods that are wanted are ready.
+	ConditionPXEReady = "PXEReady"
+	// ConditionMembersDeclared: every core Node is a declared Node's.
+	ConditionMembersDeclared = "MembersDeclared"
 )
 
 // The reasons of a Cluster's conditions. Those of Valid are, besides, the names
@@ -294,6 +367,19 @@ const (
 	ReasonNoRuleBroken = "NoRuleBroken"
 	// ReasonWarnings: there is something to say, that stops nothing.
 	ReasonWarnings = "Warnings"
+	// ReasonPXENotNeeded: no machine waits, so that no PXE pod runs.
+	ReasonPXENotNeeded = "NotNeeded"
+	// ReasonPXEPodsReady: as many PXE pods as are wanted are ready.
+	ReasonPXEPodsReady = "PodsReady"
+	// ReasonPXEPodsStarting: PXE pods start, or fetch the files that they serve.
+	ReasonPXEPodsStarting = "PodsStarting"
+	// ReasonPXENotConfigured: the operator lacks what PXE pods need, such as the
+	// cluster's tokens, which the seed hands over.
+	ReasonPXENotConfigured = "NotConfigured"
+	// ReasonAllDeclared: every core Node is a declared Node's.
+	ReasonAllDeclared = "AllDeclared"
+	// ReasonUndeclaredMembers: the message names core Nodes that nobody declared.
+	ReasonUndeclaredMembers = "UndeclaredMembers"
 	// ReasonSecondCluster: there is an older Cluster, and this one is ignored.
 	ReasonSecondCluster = "SecondCluster"
 )
