@@ -17,7 +17,7 @@ import (
 	"github.com/rhizome-dev/rhizome/pxe/media"
 )
 
-// Config is what a Backend stands on. All of it is needed but Archives,
+// Config is what a Backend stands on. All of it is needed but Others, Archives,
 // MediaSize and Observer.
 type Config struct {
 	// Inventory is the declared state. It is called for every packet, so it answers
@@ -30,6 +30,9 @@ type Config struct {
 	Credentials func(ctx context.Context, node *v1alpha1.Node, claim Claim) ([]k3s.File, error)
 	// Service is the PXE service as machines reach it.
 	Service Service
+	// Others are further PXE services with the same claims and the same authority, to
+	// which a machine turns when Service does not answer. Nil: none.
+	Others func() []Address
 	// Archives are further archives of container images for every node of an
 	// architecture, such as the operator's.
 	Archives func(v1alpha1.Architecture) []media.Source
@@ -47,6 +50,13 @@ type Service struct {
 	BaseURL   string // plain HTTP, without a slash at the end
 	SecureURL string // HTTPS, without a slash at the end
 	CA        []byte // PEM of the authority that vouches for SecureURL
+	// Others are for when this one does not answer.
+	Others []Address
+}
+
+// Address is where another PXE service is reached.
+type Address struct {
+	BaseURL, SecureURL string // as in Service
 }
 
 // Backend implements pxe.Backend for both front ends.
@@ -80,6 +90,9 @@ func NewBackend(c Config) (*Backend, error) {
 	c.Service.SecureURL = strings.TrimRight(c.Service.SecureURL, "/")
 	if c.Observer == nil {
 		c.Observer = func(pxe.Observation) {}
+	}
+	if c.Others == nil {
+		c.Others = func() []Address { return nil }
 	}
 	if c.Archives == nil {
 		c.Archives = func(v1alpha1.Architecture) []media.Source { return nil }

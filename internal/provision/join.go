@@ -80,17 +80,27 @@ func joinConfig(service Service, unit string, media []Medium) ([]byte, error) {
 		fmt.Fprintln(&out, strings.Join(words, " "))
 		return nil
 	}
-	lines := [][]string{{"secure", service.SecureURL}, {"unit", unit}}
+	lines := [][]string{{"unit", unit}, {"secure", service.SecureURL}}
+	for _, other := range service.Others {
+		lines = append(lines, []string{"secure", other.SecureURL})
+	}
+	file := func(m Medium, mode, path string) []string {
+		words := []string{"file", m.SHA256, mode, path, service.BaseURL + m.Path()}
+		for _, other := range service.Others {
+			words = append(words, other.BaseURL+m.Path())
+		}
+		return words
+	}
 	for _, m := range media {
 		switch m.Kind {
 		case KindBinary:
-			lines = append(lines, []string{"file", m.SHA256, "0755", k3s.BinaryPath, service.BaseURL + m.Path()})
+			lines = append(lines, file(m, "0755", k3s.BinaryPath))
 		case KindArchive:
 			path, err := k3s.ImagePath(m.Name)
 			if err != nil {
 				return nil, err
 			}
-			lines = append(lines, []string{"file", m.SHA256, "0644", path, service.BaseURL + m.Path()})
+			lines = append(lines, file(m, "0644", path))
 		}
 	}
 	for _, words := range lines {

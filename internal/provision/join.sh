@@ -8,9 +8,10 @@
 # No secret is ever an argument of a program or part of the output.
 #
 # /etc/rhizome/join.conf has one order a line:
-#   secure URL                       the PXE service over HTTPS
+#   secure URL                       the PXE service over HTTPS; several lines: others
+#                                    to turn to when it does not answer
 #   unit NAME                        the unit of k3s
-#   file SHA256 MODE PATH URL        a file to fetch
+#   file SHA256 MODE PATH URL...     a file to fetch, from the first that has it
 #
 # RHIZOME_ROOT is put before every path (for tests).
 set -eu
@@ -28,15 +29,28 @@ unit=
 
 say() { printf 'rhizome-join: %s\n' "$*"; }
 
+# ask PATH OPTION... asks the PXE services, one after the other, until one answers.
+# Its output is that of curl, its status that of the last one.
+ask() {
+    path=$1
+    shift
+    status=7
+    for server in $secure; do
+        status=0
+        curl --silent --show-error --connect-timeout 10 --cacert "$ca" --header @"$claim" \
+            --url "$server$path" "$@" || status=$?
+        [ "$status" -ne 0 ] || break
+    done
+    return "$status"
+}
+
 # report tells the PXE service how far we are. It may fail: what counts is done
 # whether or not somebody watches. The words are ours, so they need no quoting.
 report() {
     say "$1"
     [ -e "$claim" ] || return 0
-    curl --silent --output /dev/null --max-time 10 --cacert "$ca" \
-        --header @"$claim" --header 'Content-Type: application/json' \
-        --data "{\"stage\":\"Installing\",\"step\":\"join\",\"message\":\"$1\"}" \
-        "$secure/v1/report" || :
+    ask /v1/report --output /dev/null --max-time 10 --header 'Content-Type: application/json' \
+        --data "{\"stage\":\"Installing\",\"step\":\"join\",\"message\":\"$1\"}" 2>/dev/null || :
 }
 
 give_up() {
@@ -46,31 +60,39 @@ give_up() {
 
 is_intact() { printf '%s  %s\n' "$1" "$2" | sha256sum --check --status 2>/dev/null; }
 
-# fetch SHA256 MODE PATH URL
+# fetch SHA256 MODE PATH URL...
 fetch() {
-    target=$root$3
+    sum=$1 mode=$2 target=$root$3
     name=${3##*/}
+    shift 3
     part=${target%/*}/.$name.part
-    if [ -e "$target" ] && is_intact "$1" "$target"; then
+    if [ -e "$target" ] && is_intact "$sum" "$target"; then
         return 0
     fi
     mkdir -p "${target%/*}"
-    if ! { [ -e "$part" ] && is_intact "$1" "$part"; }; then
+    if ! { [ -e "$part" ] && is_intact "$sum" "$part"; }; then
         report "fetching $name"
-        status=0
-        curl --silent --show-error --fail --connect-timeout 10 --speed-limit 1 --speed-time 60 \
-            --retry 3 --retry-connrefused --continue-at - --output "$part" "$4" || status=$?
-        if [ "$status" -ne 0 ]; then
+        retries=3
+        [ "$#" -eq 1 ] || retries=0 # the next server is the better try
+        for url in "$@"; do
+            status=0
+            curl --silent --show-error --fail --connect-timeout 10 --speed-limit 1 --speed-time 60 \
+                --retry "$retries" --retry-connrefused --continue-at - --output "$part" "$url" || status=$?
             # 22: the server refused, perhaps the range; 33, 36: it cannot resume.
-            case $status in 22 | 33 | 36) rm -f "$part" ;; esac
+            case $status in
+            0) break ;;
+            22 | 33 | 36) rm -f "$part" ;;
+            esac
+        done
+        if [ "$status" -ne 0 ]; then
             give_up "cannot fetch $name (curl error $status)"
         fi
-        if ! is_intact "$1" "$part"; then
+        if ! is_intact "$sum" "$part"; then
             rm -f "$part"
             give_up "$name has the wrong checksum and was thrown away"
         fi
     fi
-    chmod "$2" "$part"
+    chmod "$mode" "$part"
     settle "$part" "$target"
 }
 
@@ -95,17 +117,16 @@ exchange() {
     report 'exchanging the claim for the credentials'
     answer=$state/.credentials.part
     rm -f "$answer"
-    status=0
+    # The code of the last one that was asked stands at the end.
     code=$(
         umask 077
-        curl --silent --show-error --connect-timeout 10 --max-time 120 --cacert "$ca" \
-            --header @"$claim" --request POST --data '' \
-            --output "$answer" --write-out '%{http_code}' "$secure/v1/credentials"
-    ) || status=$?
-    if [ "$status" -ne 0 ]; then
+        ask /v1/credentials --max-time 120 --request POST --data '' --output "$answer" --write-out '\n%{http_code}'
+    ) || {
+        status=$?
         rm -f "$answer"
         give_up "cannot ask for the credentials (curl error $status)"
-    fi
+    }
+    code=${code##*[!0-9]}
     if [ "$code" != 200 ]; then
         # A refusal is a short text that names its rule and holds no secret.
         say "the answer was: $(head -c 1000 "$answer" 2>/dev/null | tr -d '\000-\037')"
@@ -126,7 +147,7 @@ fi
 
 while read -r order a _; do
     case $order in
-    secure) secure=$a ;;
+    secure) secure="$secure $a" ;;
     unit) unit=$a ;;
     esac
 done <"$config"
@@ -135,9 +156,11 @@ if [ -z "$secure" ] || [ -z "$unit" ]; then
     exit 1
 fi
 
-while read -r order a b c d; do
+while read -r order words; do
     if [ "$order" = file ]; then
-        fetch "$a" "$b" "$c" "$d"
+        # The words hold neither blanks nor patterns.
+        # shellcheck disable=SC2086
+        fetch $words
     fi
 done <"$config"
 

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -214,6 +215,42 @@ func TestCredentialsComeOnlyFromTheRightServer(t *testing.T) {
 		if strings.Contains(r, "/v1/") {
 			t.Errorf("the claim was sent to a server that is not the right one: %s", r)
 		}
+	}
+}
+
+// The service that installed the machine has died; the file lists it first.
+func TestAMachineTurnsToAnotherServiceWhenItsOwnIsGone(t *testing.T) {
+	j := newJoining(t)
+	conf, err := os.ReadFile(filepath.Join(j.root, joinConfigPath))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := "://127.0.0.1:9" // the discard port of RFC 863: nobody listens
+	changed := regexp.MustCompile(`(?m)^secure https://`).ReplaceAllString(string(conf), "secure https"+gone+"\nsecure https://")
+	changed = regexp.MustCompile(`(?m)^(file .*) http://`).ReplaceAllString(changed, "$1 http"+gone+"/x http://")
+	if strings.Count(changed, gone) != 4 {
+		t.Fatalf("the test does not understand the config any more:\n%s", changed)
+	}
+	j.write(joinConfigPath, []byte(changed), 0)
+	if output, err := j.run(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	j.hasJoined()
+	if reports := strings.Count(strings.Join(j.requests, "\n"), "/v1/report"); reports == 0 {
+		t.Error("nothing was reported to the service that answers")
+	}
+}
+
+func TestOtherServicesStandInTheJoinConfigAndInThePlan(t *testing.T) {
+	m := Medium{Kind: KindBinary, Source: media.Source{Name: "k3s", SHA256: "ab"}}
+	got, err := joinConfig(Service{BaseURL: "http://a", SecureURL: "https://a", Others: []Address{{"http://b", "https://b"}}}, "k3s.service", []Medium{m})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "# What rhizome-join does: see there.\nunit k3s.service\nsecure https://a\nsecure https://b\n" +
+		"file ab 0755 " + k3s.BinaryPath + " http://a/media/ab/k3s http://b/media/ab/k3s\n"
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("config (-want +got):\n%s", diff)
 	}
 }
 

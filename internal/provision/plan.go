@@ -11,6 +11,8 @@ import (
 	"github.com/rhizome-dev/rhizome/pxe/installer/plan"
 )
 
+const reportPath = "/v1/report"
+
 // plan is the init config of the format Image: what the in-memory installer does.
 func (b *Backend) plan(inv inventory.Inventory, node *v1alpha1.Node, claim Claim) (plan.Plan, error) {
 	system, medium, err := inv.MediumOf(node)
@@ -25,7 +27,9 @@ func (b *Backend) plan(inv inventory.Inventory, node *v1alpha1.Node, claim Claim
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	config, err := NodeConfig(inv, node, claim, b.c.Service, files)
+	service := b.c.Service
+	service.Others = b.c.Others()
+	config, err := NodeConfig(inv, node, claim, service, files)
 	if err != nil {
 		return plan.Plan{}, err
 	}
@@ -42,10 +46,10 @@ func (b *Backend) plan(inv inventory.Inventory, node *v1alpha1.Node, claim Claim
 	out := plan.Plan{
 		Node:      node.Name,
 		Claim:     claim.ID,
-		CA:        string(b.c.Service.CA),
-		ReportURL: b.c.Service.SecureURL + "/v1/report",
+		CA:        string(service.CA),
+		ReportURL: service.SecureURL + reportPath,
 		Image: plan.Image{
-			URL:         b.c.Service.BaseURL + image.Path(),
+			URL:         service.BaseURL + image.Path(),
 			SHA256:      image.SHA256,
 			Compression: compression(*medium),
 			Size:        b.c.MediaSize(image.SHA256),
@@ -53,6 +57,10 @@ func (b *Backend) plan(inv inventory.Inventory, node *v1alpha1.Node, claim Claim
 		Disk:    diskHint(node),
 		Seed:    seed,
 		Network: plan.Network{MAC: n.MAC, Address: n.Address.String(), Gateway: n.Gateway.String()},
+	}
+	for _, other := range service.Others {
+		out.OtherReportURLs = append(out.OtherReportURLs, other.SecureURL+reportPath)
+		out.Image.Mirrors = append(out.Image.Mirrors, other.BaseURL+image.Path())
 	}
 	for _, ns := range n.Nameservers {
 		out.Network.Nameservers = append(out.Network.Nameservers, ns.String())

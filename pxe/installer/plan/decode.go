@@ -46,6 +46,16 @@ func (p Plan) check() error {
 	if err := checkURL("image.url", p.Image.URL, "http", "https"); err != nil {
 		return err
 	}
+	for i, u := range p.OtherReportURLs {
+		if err := checkURL(fmt.Sprintf("otherReportURLs[%d]", i), u, "https"); err != nil {
+			return err
+		}
+	}
+	for i, u := range p.Image.Mirrors {
+		if err := checkURL(fmt.Sprintf("image.mirrors[%d]", i), u, "http", "https"); err != nil {
+			return err
+		}
+	}
 	if sum, err := hex.DecodeString(p.Image.SHA256); err != nil || len(sum) != 32 {
 		return fmt.Errorf("image.sha256 is %q: want 64 hexadecimal digits", p.Image.SHA256)
 	}

@@ -59,6 +59,8 @@ func TestDecodeNamesTheFieldThatIsWrong(t *testing.T) {
 		{"ca", func(p *Plan) { p.CA = "-----BEGIN CERTIFICATE-----\n" }},
 		{"reportURL", func(p *Plan) { p.ReportURL = "http://10.0.0.1/v1/report" }},
 		{"reportURL", func(p *Plan) { p.ReportURL = "/v1/report" }},
+		{"otherReportURLs[0]", func(p *Plan) { p.OtherReportURLs = []string{"http://10.0.0.2/v1/report"} }},
+		{"image.mirrors[1]", func(p *Plan) { p.Image.Mirrors = []string{"http://10.0.0.2/x", "/x"} }},
 		{"image.url", func(p *Plan) { p.Image.URL = "file:///etc/passwd" }},
 		{"image.url", func(p *Plan) { p.Image.URL = "http://[" }},
 		{"image.sha256", func(p *Plan) { p.Image.SHA256 = "abc" }},

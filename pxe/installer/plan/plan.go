@@ -14,6 +14,9 @@ type Plan struct {
 	CA string `json:"ca"`
 	// ReportURL is where reports (pxe.Report as JSON) are posted, over HTTPS.
 	ReportURL string `json:"reportURL"`
+	// OtherReportURLs are of further servers with the same authority, for when that
+	// one does not answer.
+	OtherReportURLs []string `json:"otherReportURLs,omitempty"`
 	// Image is written to the disk.
 	Image Image `json:"image"`
 	// Disk selects the disk.
@@ -27,9 +30,11 @@ type Plan struct {
 
 // Image is a raw disk image.
 type Image struct {
-	URL         string `json:"url"`    // http, on the PXE service
-	SHA256      string `json:"sha256"` // of the file as downloaded, 64 hexadecimal digits
-	Compression string `json:"compression"`
+	URL string `json:"url"` // http, on the PXE service
+	// Mirrors are further URLs of the same file, for when that one does not answer.
+	Mirrors     []string `json:"mirrors,omitempty"`
+	SHA256      string   `json:"sha256"` // of the file as downloaded, 64 hexadecimal digits
+	Compression string   `json:"compression"`
 	// Size in bytes of the file as downloaded; zero when it is not known.
 	Size int64 `json:"size,omitempty"`
 }

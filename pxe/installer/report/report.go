@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -28,8 +29,11 @@ type Client struct {
 	// Log is told of attempts that failed. It may be nil.
 	Log func(format string, args ...any)
 
-	url, claim string
-	http       *http.Client
+	claim string
+	http  *http.Client
+	urls  []string
+	// turn counts the attempts that failed: each next one asks the next server.
+	turn atomic.Int64
 }
 
 // attempt bounds one request.
@@ -39,14 +43,14 @@ const attempt = 20 * time.Second
 // all.
 const maxMessage = 16 << 10
 
-// New makes a client for the plan's report URL, claim and authority.
+// New makes a client for the plan's report URLs, claim and authority.
 func New(p plan.Plan) (*Client, error) {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM([]byte(p.CA)) {
 		return nil, errors.New("the plan's ca holds no certificate in PEM form")
 	}
 	return &Client{
-		url: p.ReportURL, claim: p.Claim,
+		urls: append([]string{p.ReportURL}, p.OtherReportURLs...), claim: p.Claim,
 		http: &http.Client{
 			Timeout: attempt,
 			Transport: &http.Transport{
@@ -62,8 +66,19 @@ func New(p plan.Plan) (*Client, error) {
 }
 
 // Once posts a report without trying again. The error is a *pxe.Refusal when the
-// server refused by a rule.
+// server refused by a rule. After another error the next report goes to the next
+// server.
 func (c *Client) Once(ctx context.Context, r pxe.Report) error {
+	turn := c.turn.Load()
+	err := c.post(ctx, c.urls[int(turn)%len(c.urls)], r)
+	var refusal *pxe.Refusal
+	if err != nil && !errors.As(err, &refusal) {
+		c.turn.CompareAndSwap(turn, turn+1)
+	}
+	return err
+}
+
+func (c *Client) post(ctx context.Context, url string, r pxe.Report) error {
 	r.UUID = c.UUID
 	if len(r.Message) > maxMessage {
 		r.Message = r.Message[:maxMessage]
@@ -73,9 +88,9 @@ func (c *Client) Once(ctx context.Context, r pxe.Report) error {
 	if err != nil {
 		return fmt.Errorf("cannot write a report: %w", err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("cannot report to %s: %w", c.url, err)
+		return fmt.Errorf("cannot report to %s: %w", url, err)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Authorization", "Bearer "+c.claim)
@@ -93,7 +108,7 @@ func (c *Client) Once(ctx context.Context, r pxe.Report) error {
 	case resp.StatusCode == http.StatusForbidden:
 		return ParseRefusal(answer)
 	}
-	return fmt.Errorf("cannot report to %s: the server answered %s", c.url, resp.Status)
+	return fmt.Errorf("cannot report to %s: the server answered %s", url, resp.Status)
 }
 
 // Until posts a report until it is taken, refused, or the time is up.

@@ -104,11 +104,31 @@ func TestARefusalIsFinal(t *testing.T) {
 	}
 }
 
+func TestTheNextReportGoesToTheNextServer(t *testing.T) {
+	var said []string
+	c := server(t, func(w http.ResponseWriter, r *http.Request) {
+		said = append(said, r.URL.Path)
+		w.WriteHeader(http.StatusNoContent)
+	})
+	c.urls = []string{"https://127.0.0.1:9/v1/report", c.urls[0], "https://127.0.0.1:9/v1/report"}
+	if err := c.Once(t.Context(), pxe.Report{}); err == nil {
+		t.Fatal("a server that is not there took a report")
+	}
+	for range 2 {
+		if err := c.Once(t.Context(), pxe.Report{}); err != nil {
+			t.Errorf("the second server: %v", err)
+		}
+	}
+	if len(said) != 2 {
+		t.Errorf("the second server got %d reports, want 2", len(said))
+	}
+}
+
 func TestTheClaimGoesToNoOtherServer(t *testing.T) {
 	c := server(t, func(w http.ResponseWriter, r *http.Request) {
 		t.Error("a server with a certificate by another authority was told the claim")
 	})
-	other, err := New(plan.Plan{Claim: "secret-claim", CA: otherCA(t), ReportURL: c.url})
+	other, err := New(plan.Plan{Claim: "secret-claim", CA: otherCA(t), ReportURL: c.urls[0]})
 	if err != nil {
 		t.Fatal(err)
 	}

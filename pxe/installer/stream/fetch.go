@@ -40,14 +40,16 @@ func (p Patience) withDefaults() Patience {
 	return p
 }
 
-// download is the body of one URL, read from its first byte to its last whatever
+// download is the body of one file, read from its first byte to its last whatever
 // happens to the connections in between: a broken one is replaced by a request
 // for the rest (RFC 9110 section 14.2), under the condition that the file is
-// still the same (section 13.1.5).
+// still the same (section 13.1.5), at the file's next URL if it has several.
 type download struct {
 	ctx      context.Context
 	client   *http.Client
-	url      string
+	urls     []string
+	turn     int   // counts the attempts that failed: each asks the next URL
+	refused  int   // how many URLs in a row said that they will not have the file
 	size     int64 // in all; -1: not known yet
 	patience Patience
 	log      func(format string, args ...any)
@@ -65,7 +67,7 @@ type download struct {
 // permanent is an answer that asking again would not change.
 type permanent struct{ error }
 
-func newDownload(ctx context.Context, client *http.Client, url string, size int64, p Patience) *download {
+func newDownload(ctx context.Context, client *http.Client, urls []string, size int64, p Patience) *download {
 	p = p.withDefaults()
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = p.FirstPause, p.LongestPause
@@ -73,7 +75,7 @@ func newDownload(ctx context.Context, client *http.Client, url string, size int6
 		size = -1
 	}
 	return &download{
-		ctx: ctx, client: client, url: url, size: size, patience: p, backoff: b,
+		ctx: ctx, client: client, urls: urls, size: size, patience: p, backoff: b,
 		log: func(string, ...any) {}, received: func(int64, int64) {},
 		lastGot: time.Now(),
 	}
@@ -86,6 +88,7 @@ func (d *download) Read(p []byte) (int, error) {
 		if n > 0 {
 			d.offset += int64(n)
 			d.lastGot = time.Now()
+			d.refused = 0
 			d.backoff.Reset()
 			d.received(d.offset, d.size)
 			return n, nil
@@ -130,17 +133,24 @@ func (d *download) again(cause error) error {
 	if err := d.ctx.Err(); err != nil {
 		return context.Cause(d.ctx)
 	}
+	url := d.url()
+	d.turn++
 	var final permanent
 	if errors.As(cause, &final) {
-		return fmt.Errorf("cannot download %s: %w", d.url, final.error)
+		if d.refused++; d.refused >= len(d.urls) {
+			return fmt.Errorf("cannot download %s: %w", url, final.error)
+		}
+		d.log("cannot download %s: %v: asking %s", url, final.error, d.url())
+		return nil
 	}
+	d.refused = 0
 	if errors.Is(cause, io.EOF) || errors.Is(cause, io.ErrUnexpectedEOF) {
 		cause = errors.New("the server closed the connection early")
 	}
 	quiet := time.Since(d.lastGot)
 	if quiet >= d.patience.GiveUp {
 		return fmt.Errorf("cannot download %s: nothing came for %s, given up at byte %d: %w",
-			d.url, quiet.Round(time.Second), d.offset, cause)
+			url, quiet.Round(time.Second), d.offset, cause)
 	}
 	pause := min(d.backoff.NextBackOff(), d.patience.GiveUp-quiet)
 	d.log("download broken at byte %d (%v): asking for the rest in %s, giving up in %s",
@@ -152,6 +162,9 @@ func (d *download) again(cause error) error {
 		return nil
 	}
 }
+
+// url is the one whose turn it is.
+func (d *download) url() string { return d.urls[d.turn%len(d.urls)] }
 
 func (d *download) disconnect() {
 	if d.cancel != nil {
@@ -169,7 +182,7 @@ func (d *download) connect() error {
 	ctx, cancel := context.WithCancel(d.ctx)
 	d.cancel = cancel
 	d.silence = time.AfterFunc(d.patience.Silence, cancel)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url(), nil)
 	if err != nil {
 		return permanent{err}
 	}
@@ -177,7 +190,9 @@ func (d *download) connect() error {
 	req.Header.Set("Accept-Encoding", "identity")
 	if d.offset > 0 {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", d.offset))
-		if d.etag != "" {
+		// A validator is of one server's making; another's answer with 206 is vouched
+		// for by the digest.
+		if d.etag != "" && len(d.urls) == 1 {
 			req.Header.Set("If-Range", d.etag)
 		}
 	}
@@ -195,7 +210,7 @@ func (d *download) accept(resp *http.Response) error {
 	if strings.HasPrefix(etag, "W/") {
 		etag = "" // a weak validator does not promise the same bytes
 	}
-	if d.etag != "" && etag != "" && etag != d.etag {
+	if d.etag != "" && etag != "" && etag != d.etag && len(d.urls) == 1 {
 		return permanent{fmt.Errorf("the file changed on the server while it was being written (%s, was %s): install again", etag, d.etag)}
 	}
 	d.etag = etag

@@ -88,7 +88,7 @@ func Image(ctx context.Context, image plan.Image, target Target, o Options) (hea
 		o.Progress.Total.Store(image.Size)
 	}
 
-	d := newDownload(ctx, o.Client, image.URL, image.Size, o.Patience)
+	d := newDownload(ctx, o.Client, append([]string{image.URL}, image.Mirrors...), image.Size, o.Patience)
 	defer func() { err = errors.Join(err, d.Close()) }()
 	d.received = func(done, total int64) {
 		o.Progress.Done.Store(done)

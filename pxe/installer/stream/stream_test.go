@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -221,7 +222,7 @@ func TestDownloadGoesOnWhereItBroke(t *testing.T) {
 		t.Run(tt.reason, func(t *testing.T) {
 			tt.f.content, tt.f.piece = file, 1500000
 			url := serve(t, tt.f.ServeHTTP)
-			d := newDownload(t.Context(), http.DefaultClient, url, 0, quick)
+			d := newDownload(t.Context(), http.DefaultClient, []string{url}, 0, quick)
 			got, err := io.ReadAll(d)
 			if err != nil {
 				t.Fatal(err)
@@ -282,7 +283,7 @@ func TestDownloadThatCannotGoOnSaysWhy(t *testing.T) {
 		t.Run(tt.reason, func(t *testing.T) {
 			n := 0
 			url := serve(t, func(w http.ResponseWriter, r *http.Request) { n++; tt.serve(n, w, r) })
-			_, err := io.ReadAll(newDownload(t.Context(), http.DefaultClient, url, tt.size, quick))
+			_, err := io.ReadAll(newDownload(t.Context(), http.DefaultClient, []string{url}, tt.size, quick))
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want an error with %q", err, tt.want)
 			}
@@ -301,12 +302,47 @@ func TestDownloadOutlivesAServerThatComesBack(t *testing.T) {
 		}
 		f.ServeHTTP(w, r)
 	})
-	got, err := io.ReadAll(newDownload(t.Context(), http.DefaultClient, url, int64(len(file)), quick))
+	got, err := io.ReadAll(newDownload(t.Context(), http.DefaultClient, []string{url}, int64(len(file)), quick))
 	if err != nil || !bytes.Equal(got, file) {
 		t.Errorf("got %d bytes and %v, want the file", len(got), err)
 	}
 	if down != 5 {
 		t.Errorf("the server was down for %d requests, want 5", down)
+	}
+}
+
+func TestDownloadGoesOnAtAnotherServer(t *testing.T) {
+	file := content()[:2*mib]
+	f := &flaky{content: file, piece: 2 * mib, ranges: true, etag: `"b"`}
+	good := serve(t, f.ServeHTTP)
+	tests := []struct {
+		reason string
+		first  http.HandlerFunc
+	}{
+		{"the first dies in the middle", func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Range") != "" {
+				panic(http.ErrAbortHandler)
+			}
+			w.Header().Set("Content-Length", strconv.Itoa(len(file)))
+			w.Header().Set("ETag", `"a"`)
+			_, _ = w.Write(file[:mib])
+			panic(http.ErrAbortHandler)
+		}},
+		{"the first does not have it", http.NotFound},
+		{"the first is out of order", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.reason, func(t *testing.T) {
+			urls := []string{serve(t, tt.first), good}
+			got, err := io.ReadAll(newDownload(t.Context(), http.DefaultClient, urls, int64(len(file)), quick))
+			if err != nil || !bytes.Equal(got, file) {
+				t.Errorf("got %d bytes and %v, want the file", len(got), err)
+			}
+		})
+	}
+	nobody := []string{serve(t, http.NotFound), serve(t, http.NotFound)}
+	if _, err := io.ReadAll(newDownload(t.Context(), http.DefaultClient, nobody, 0, quick)); err == nil || !strings.Contains(err.Error(), "404") {
+		t.Errorf("a file that nobody has: %v, want the last server's answer", err)
 	}
 }
 
@@ -320,7 +356,7 @@ func TestCancelledDownloadEndsAtOnce(t *testing.T) {
 		cancel(reason)
 		<-r.Context().Done()
 	})
-	if _, err := io.ReadAll(newDownload(ctx, http.DefaultClient, url, 0, Patience{})); !errors.Is(err, reason) {
+	if _, err := io.ReadAll(newDownload(ctx, http.DefaultClient, []string{url}, 0, Patience{})); !errors.Is(err, reason) {
 		t.Errorf("got %v, want %v", err, reason)
 	}
 }
