@@ -175,5 +175,24 @@ type Refusal struct {
 // Error implements error.
 func (r *Refusal) Error() string { return r.Rule + ": " + r.Message }
 
+// NotNow is a request that no rule forbids and that cannot be answered at the
+// moment: the machine is to ask again. Over HTTP it is 503 with Retry-After.
+type NotNow struct {
+	Message string        // what is awaited, for the machine and for people; never a secret
+	After   time.Duration // when to ask again; zero: in a few seconds
+	Err     error         // for our log only; may be nil
+}
+
+// Error implements error.
+func (e *NotNow) Error() string {
+	if e.Err != nil {
+		return e.Message + ": " + e.Err.Error()
+	}
+	return e.Message
+}
+
+// Unwrap is Err.
+func (e *NotNow) Unwrap() error { return e.Err }
+
 // ErrNotFound is returned for a machine or claim that is not known.
 var ErrNotFound = errors.New("not found")
