@@ -363,6 +363,33 @@ func TestTheOwnerIsToldWhatToDoNext(t *testing.T) {
 		if got.Reason == "" {
 			t.Errorf("%s: no reason", c.reason)
 		}
+		if got.Verdict == Wait && !got.Look.IsZero() {
+			if before := NextClaim(policy, c.claim, c.seen, got.Look.Add(-1)); before.Verdict != Wait {
+				t.Errorf("%s: %s before the time to look again, %s", c.reason, before.Verdict, got.Look)
+			}
+			if then := NextClaim(policy, c.claim, c.seen, got.Look); then.Verdict == Wait {
+				t.Errorf("%s: still Wait at the time to look again, %s", c.reason, got.Look)
+			}
+		}
+		if (got.Verdict == Open || got.Verdict == GiveUp) && c.claim != nil && (got.Ended.IsZero() || got.Ended.After(after(c.now))) {
+			t.Errorf("%s: the attempt ended at %s, and now it is %s", c.reason, got.Ended, after(c.now))
+		}
+	}
+}
+
+func TestAMachineThatDoesNotJoinIsTriedAgainOnlyUnderALimit(t *testing.T) {
+	claim := exchanged()
+	claim.Attempt = 1
+	policy := Policy{MaxAttempts: 2, Join: time.Hour}
+	next := NextClaim(policy, &claim, Sightings{}, claim.ExchangedAt)
+	if next.Verdict != Wait || !next.Look.Equal(claim.ExchangedAt.Add(time.Hour)) {
+		t.Errorf("with fresh credentials: %+v", next)
+	}
+	if next = NextClaim(policy, &claim, Sightings{}, next.Look); next.Verdict != Open || next.Attempt != 2 {
+		t.Errorf("after the limit: %+v", next)
+	}
+	if next = NextClaim(policy, &claim, Sightings{Joined: true}, claim.ExchangedAt.Add(2*time.Hour)); next.Verdict != Done {
+		t.Errorf("a member after the limit: %+v", next)
 	}
 }
 

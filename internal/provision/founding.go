@@ -44,32 +44,15 @@ func (f Founding) FirstServer(inv inventory.Inventory, node *v1alpha1.Node) ([]k
 	if node.Spec.Role != v1alpha1.ControlPlane {
 		return nil, fmt.Errorf("Node/%s: spec.role: only a node with the role %s founds a cluster", node.Name, v1alpha1.ControlPlane)
 	}
-	shared, err := f.Shared(inv)
+	secrets, err := f.JoinSecrets()
 	if err != nil {
 		return nil, err
 	}
-	member, err := MemberOf(inv, node)
+	files, err := secrets.server(inv, node, func(c *k3s.ServerConfig) { c.ClusterInit = true })
 	if err != nil {
 		return nil, err
 	}
-	token, err := f.ServerToken()
-	if err != nil {
-		return nil, err
-	}
-	config, err := k3s.ServerConfig{Shared: shared, Member: member, Token: token, ClusterInit: true}.File()
-	if err != nil {
-		return nil, fmt.Errorf("Node/%s: %w", node.Name, err)
-	}
-	password, err := k3s.NodePassword(f.NodeKey, node.Name, string(node.Spec.MAC))
-	if err != nil {
-		return nil, err
-	}
-	files := append([]k3s.File{config, password}, f.Authorities.Files()...)
-	vip, err := virtualIPFiles(inv)
-	if err != nil {
-		return nil, err
-	}
-	return append(files, vip...), nil
+	return append(files, f.Authorities.Files()...), nil
 }
 
 // ServerToken joins servers.
@@ -77,14 +60,17 @@ func (f Founding) ServerToken() (string, error) {
 	return k3s.ServerToken(f.Authorities.Server.Certificate, f.ServerPassword)
 }
 
-// Shared is the part of a server's config that is the same on every server.
-func (f Founding) Shared(inv inventory.Inventory) (k3s.Shared, error) {
-	shared, err := SharedConfig(inv)
+// JoinSecrets are what joins further members.
+func (f Founding) JoinSecrets() (JoinSecrets, error) {
+	server, err := f.ServerToken()
 	if err != nil {
-		return k3s.Shared{}, err
+		return JoinSecrets{}, err
 	}
-	shared.AgentToken, err = k3s.AgentToken(f.Authorities.Server.Certificate, f.AgentPassword)
-	return shared, err
+	agent, err := k3s.AgentToken(f.Authorities.Server.Certificate, f.AgentPassword)
+	if err != nil {
+		return JoinSecrets{}, err
+	}
+	return JoinSecrets{ServerToken: server, AgentToken: agent, NodeKey: f.NodeKey, ServerCA: f.Authorities.Server.Certificate}, nil
 }
 
 // SharedConfig is the declared part of what is the same on every server: all but

@@ -14,6 +14,9 @@ type Policy struct {
 	// Silence is how long a machine may say nothing during its installation before
 	// it counts as interrupted. Zero: 15 minutes.
 	Silence time.Duration
+	// Join is how long a machine that has its credentials may take to be a member.
+	// Zero: as long as it takes.
+	Join time.Duration
 	// Settle is how long a machine that went back to its firmware during its
 	// installation may take to show that it was installed all the same. Zero: 3
 	// minutes.
@@ -80,6 +83,12 @@ type Next struct {
 	// Attempt is the number of the claim to open.
 	Attempt int
 	Reason  string
+	// Ended is when the last attempt was over, of the verdicts Open and GiveUp. Zero:
+	// there was none.
+	Ended time.Time
+	// Look is when the verdict Wait changes though nothing more is heard of the
+	// machine. Zero: time alone changes nothing.
+	Look time.Time
 }
 
 // NextClaim says what the owner of a machine's claims should do. claim is the
@@ -95,45 +104,64 @@ func NextClaim(p Policy, claim *Claim, seen Sightings, now time.Time) Next {
 	}
 	switch claim.State(now) {
 	case StateOpen:
-		return Next{Verdict: Wait, Reason: "the claim is open: waiting for the machine to boot from the network"}
+		return Next{Verdict: Wait, Look: claim.Expires, Reason: "the claim is open: waiting for the machine to boot from the network"}
 	case StateExchanged:
-		return Next{Verdict: Wait, Reason: "the machine has its credentials: waiting for it to join"}
+		wait := Next{Verdict: Wait, Reason: "the machine has its credentials: waiting for it to join"}
+		if p.Join <= 0 {
+			return wait
+		}
+		if wait.Look = claim.ExchangedAt.Add(p.Join); !now.Before(wait.Look) {
+			return again(p, claim, wait.Look, fmt.Sprintf(
+				"the machine got its credentials at %s and did not join within %s", clock(claim.ExchangedAt), p.Join))
+		}
+		return wait
 	case StateInstalled:
 		// Without credentials it is no member, and nothing of value is on it.
-		if last := latest(claim.InstalledAt, seen.Activity, seen.Firmware); now.Sub(last) >= p.Silence {
-			return again(p, claim, fmt.Sprintf("the installed machine fell silent before it asked for its credentials, at %s", clock(last)))
+		last := latest(claim.InstalledAt, seen.Activity, seen.Firmware)
+		if end := last.Add(p.Silence); !now.Before(end) {
+			return again(p, claim, end, fmt.Sprintf("the installed machine fell silent before it asked for its credentials, at %s", clock(last)))
 		}
-		return Next{Verdict: Wait, Reason: "the machine is installed: waiting for it to ask for its credentials"}
+		return Next{Verdict: Wait, Look: earliest(last.Add(p.Silence), claim.FinishBy()),
+			Reason: "the machine is installed: waiting for it to ask for its credentials"}
 	case StateFailed:
-		return again(p, claim, "the installation failed: "+claim.Failure)
+		return again(p, claim, claim.FailedAt, "the installation failed: "+claim.Failure)
 	case StateExpired:
 		if claim.ConsumedAt.IsZero() {
 			// Nothing was tried under it, so it does not count.
-			return Next{Verdict: Open, Attempt: max(claim.Attempt, 1),
+			return Next{Verdict: Open, Attempt: max(claim.Attempt, 1), Ended: claim.Expires,
 				Reason: "the claim expired before the machine booted from the network"}
 		}
-		return again(p, claim, "the installation did not finish in time")
+		return again(p, claim, claim.FinishBy(), "the installation did not finish in time")
 	}
 	// Consumed: the installer runs, or ran.
 	if last := latest(claim.ConsumedAt, seen.Activity); seen.Firmware.After(last) {
-		if now.Sub(last) >= p.Settle {
-			return again(p, claim, fmt.Sprintf(
+		end := last.Add(p.Settle)
+		if !now.Before(end) {
+			return again(p, claim, latest(end, seen.Firmware), fmt.Sprintf(
 				"the machine went back to its firmware at %s without having reported an end of its installation", clock(seen.Firmware)))
 		}
-		return Next{Verdict: Wait, Reason: "the machine went back to its firmware: waiting whether it is installed"}
+		return Next{Verdict: Wait, Look: end, Reason: "the machine went back to its firmware: waiting whether it is installed"}
 	}
-	if last := latest(claim.ConsumedAt, seen.Activity, seen.Firmware); now.Sub(last) >= p.Silence {
-		return again(p, claim, fmt.Sprintf("the machine fell silent during its installation, at %s", clock(last)))
+	last := latest(claim.ConsumedAt, seen.Activity, seen.Firmware)
+	if end := last.Add(p.Silence); !now.Before(end) {
+		return again(p, claim, end, fmt.Sprintf("the machine fell silent during its installation, at %s", clock(last)))
 	}
-	return Next{Verdict: Wait, Reason: "the machine is being installed"}
+	return Next{Verdict: Wait, Look: earliest(last.Add(p.Silence), claim.FinishBy()), Reason: "the machine is being installed"}
 }
 
-func again(p Policy, claim *Claim, why string) Next {
+func again(p Policy, claim *Claim, ended time.Time, why string) Next {
 	if claim.Attempt >= p.MaxAttempts {
-		return Next{Verdict: GiveUp, Attempt: claim.Attempt,
+		return Next{Verdict: GiveUp, Attempt: claim.Attempt, Ended: ended,
 			Reason: fmt.Sprintf("%s; this was attempt %d of %d", why, claim.Attempt, p.MaxAttempts)}
 	}
-	return Next{Verdict: Open, Attempt: max(claim.Attempt, 0) + 1, Reason: why}
+	return Next{Verdict: Open, Attempt: max(claim.Attempt, 0) + 1, Ended: ended, Reason: why}
+}
+
+func earliest(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func latest(times ...time.Time) time.Time {
