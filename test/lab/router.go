@@ -24,6 +24,7 @@ type Router struct {
 	First, Last netip.Addr
 
 	leases string
+	host   *Namespace
 }
 
 // Lease is an address that the router has given away.
@@ -50,7 +51,7 @@ func startRouter(ctx context.Context, lab *Lab, dhcp bool) (*Router, error) {
 	}
 
 	first, last := leaseRange(network.LAN)
-	r := &Router{First: first, Last: last, leases: filepath.Join(lab.Dir, "router.leases")}
+	r := &Router{First: first, Last: last, leases: filepath.Join(lab.Dir, "router.leases"), host: host}
 	args := []string{
 		"--conf-file=/dev/null", "--keep-in-foreground", "--log-facility=-", "--pid-file=",
 		// A change of user or group would undo the promise to die with the lab

@@ -33,6 +33,15 @@ type Release struct {
 	Images  []File
 }
 
+// Paths are the release's files on this host.
+func (r Release) Paths() []string {
+	paths := []string{strings.TrimPrefix(r.Binary.URL, "file://")}
+	for _, image := range r.Images {
+		paths = append(paths, strings.TrimPrefix(image.URL, "file://"))
+	}
+	return paths
+}
+
 // StandIn is the stand-in for k3s, as a release. script is the path of
 // test/k3s/build.sh, which builds it unless it is built.
 func StandIn(ctx context.Context, script string) (Release, error) {

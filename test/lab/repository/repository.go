@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/template"
 
 	"github.com/rhizome-dev/rhizome/test/lab"
@@ -24,6 +25,18 @@ type Options struct {
 	Image   lab.OSImage
 	// Loader is the boot loader's policy. Empty: Auto.
 	Loader string
+	// URL says where machines and the bootstrapper get a file of the host from.
+	// Nil: a file URL, which only the bootstrapper understands.
+	URL func(path string) string
+}
+
+// At is the URL of a file, given as a path or a file URL.
+func (o Options) At(file string) string {
+	path := strings.TrimPrefix(file, "file://")
+	if o.URL == nil {
+		return "file://" + path
+	}
+	return o.URL(path)
 }
 
 // Node is a declared machine.
@@ -36,7 +49,7 @@ type Node struct {
 	Serial string
 }
 
-var manifests = template.Must(template.New("lab.yaml").Parse(`# What the lab declares.
+var cluster = template.Must(template.New("cluster.yaml").Parse(`# What the lab declares.
 apiVersion: rhizome.dev/v1alpha1
 kind: Cluster
 metadata:
@@ -51,11 +64,11 @@ spec:
     files:
       - architecture: amd64
         binary:
-          url: {{.Release.Binary.URL}}
+          url: {{.At .Release.Binary.URL}}
           sha256: {{.Release.Binary.SHA256}}
         images:
 {{- range .Release.Images}}
-          - url: {{.URL}}
+          - url: {{$.At .URL}}
             sha256: {{.SHA256}}
 {{- end}}
   operatingSystem: debian
@@ -70,13 +83,13 @@ spec:
   format: Image
   media:
     - architecture: amd64
-      url: file://{{.Image.Path}}
+      url: {{.At .Image.Path}}
       sha256: {{.Image.SHA256}}
   kernelArguments:
     - console=ttyS0,115200n8
-{{- range .Nodes}}
----
-apiVersion: rhizome.dev/v1alpha1
+`))
+
+var node = template.Must(template.New("node.yaml").Parse(`apiVersion: rhizome.dev/v1alpha1
 kind: Node
 metadata:
   name: {{.Name}}
@@ -88,21 +101,34 @@ spec:
   disk:
     serial: {{.Serial}}
 {{- end}}
-{{- end}}
 `))
 
-// Write writes the manifests into dir, which is made if need be.
+// Write writes the manifests into dir, which is made if need be: cluster.yaml and
+// a file below nodes for each node.
 func Write(dir string, options Options, nodes ...Node) error {
-	var out bytes.Buffer
-	err := manifests.Execute(&out, struct {
-		Options
-		Nodes []Node
-	}{options, nodes})
-	if err != nil {
-		return fmt.Errorf("cannot write the lab's manifests: %w", err)
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := write(filepath.Join(dir, "cluster.yaml"), cluster, options); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "lab.yaml"), out.Bytes(), 0o600)
+	for _, n := range nodes {
+		if err := WriteNode(dir, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// WriteNode writes the manifest of one more node.
+func WriteNode(dir string, n Node) error {
+	return write(filepath.Join(dir, "nodes", n.Name+".yaml"), node, n)
+}
+
+func write(path string, t *template.Template, values any) error {
+	var out bytes.Buffer
+	if err := t.Execute(&out, values); err != nil {
+		return fmt.Errorf("cannot write the lab's manifests: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(path, out.Bytes(), 0o600)
 }

@@ -23,7 +23,7 @@ import (
 // keepCommand owns the lab: machines, router and network live and die with its
 // process. `lab up` starts it in the background.
 func keepCommand() *cobra.Command {
-	var firmware string
+	var o keepOptions
 	cmd := &cobra.Command{
 		Use:    "keep",
 		Hidden: true,
@@ -33,24 +33,50 @@ func keepCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return keep(cmd.Context(), dir, lab.Firmware(firmware))
+			return keep(cmd.Context(), dir, o)
 		},
 	}
-	cmd.Flags().StringVar(&firmware, "firmware", string(lab.UEFI), "")
+	cmd.Flags().StringVar(&o.firmware, "firmware", string(lab.UEFI), "")
+	cmd.Flags().IntVar(&o.machines, "machines", 1, "")
+	cmd.Flags().StringArrayVar(&o.serve, "serve", nil, "")
 	return cmd
 }
 
-func keep(ctx context.Context, dir string, firmware lab.Firmware) (err error) {
+type keepOptions struct {
+	firmware string // of the first machine
+	machines int
+	serve    []string // paths of files that the lab's internet has
+}
+
+// arguments are the options as flags.
+func (o keepOptions) arguments() []string {
+	args := []string{"--firmware=" + o.firmware, fmt.Sprintf("--machines=%d", o.machines)}
+	for _, path := range o.serve {
+		args = append(args, "--serve="+path)
+	}
+	return args
+}
+
+// machine is how the machine with this number, from 1, is built: the first a
+// server, the others workers, every second one of which has a BIOS.
+func (o keepOptions) machine(number int) (config lab.MachineConfig, role string) {
+	config = lab.MachineConfig{Name: fmt.Sprintf("node%d", number), Firmware: lab.UEFI, Memory: 2048}
+	switch {
+	case number == 1:
+		return lab.MachineConfig{Name: config.Name, Firmware: lab.Firmware(o.firmware)}, "ControlPlane"
+	case number%2 == 1:
+		config.Firmware = lab.BIOS
+	}
+	return config, "Worker"
+}
+
+func keep(ctx context.Context, dir string, o keepOptions) (err error) {
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	l, err := lab.Start(ctx, lab.Options{Dir: filepath.Join(dir, machinesDir), Logger: logger})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	m, err := l.Machine(lab.MachineConfig{Name: "node1", Firmware: firmware})
-	if err != nil {
-		return err
-	}
 	self, err := identify(os.Getpid())
 	if err != nil {
 		return err
@@ -62,16 +88,35 @@ func keep(ctx context.Context, dir string, firmware lab.Firmware) (err error) {
 	s := state{
 		Keeper: self, Namespace: l.Network.Path(),
 		LAN: l.Network.LAN.String(), Gateway: l.Network.Gateway.String(),
-		Machines: []machineState{{
-			Name: m.Config.Name, MAC: m.Config.MAC.String(), Address: address.String(), Firmware: string(firmware),
+		Served: map[string]string{},
+	}
+	for number := range o.machines {
+		config, role := o.machine(number + 1)
+		m, err := l.Machine(config)
+		if err != nil {
+			return err
+		}
+		s.Machines = append(s.Machines, machineState{
+			Name: m.Config.Name, Role: role, MAC: m.Config.MAC.String(), Address: address.String(), Firmware: string(m.Config.Firmware),
 			Serial: m.SerialLog(), Disk: m.Config.Disks[0].Serial,
-		}},
+		})
+		address = address.Next()
+	}
+	internet, err := l.Serve()
+	if err != nil {
+		return err
+	}
+	for _, path := range o.serve {
+		if s.Served[path], err = internet.Add(path); err != nil {
+			return err
+		}
 	}
 	if err := writeState(filepath.Join(dir, stateFile), s); err != nil {
 		return err
 	}
 	logger.Info("the lab is up", "dir", dir)
-	<-ctx.Done()
+	follower := follower{dir: dir, namespace: s.Namespace, logger: logger}
+	follower.run(ctx)
 	logger.Info("the lab ends")
 	return nil
 }
@@ -88,7 +133,7 @@ func writeState(path string, s state) error {
 }
 
 // startKeeper starts the lab in the background and waits until it is up.
-func startKeeper(ctx context.Context, dir, firmware string) (state, error) {
+func startKeeper(ctx context.Context, dir string, o keepOptions) (state, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return state{}, err
 	}
@@ -97,7 +142,7 @@ func startKeeper(ctx context.Context, dir, firmware string) (state, error) {
 		return state{}, err
 	}
 	defer log.Close()
-	keeper := exec.Command("/proc/self/exe", "keep", "--firmware="+firmware)
+	keeper := exec.Command("/proc/self/exe", append([]string{"keep"}, o.arguments()...)...)
 	keeper.Stdout, keeper.Stderr = log, log
 	// Out of the terminal's reach: Ctrl-C ends the seeding, not the machines.
 	keeper.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -83,6 +83,36 @@ func TestLabsManifestsPassTheChecks(t *testing.T) {
 	}
 }
 
+func TestOneOfTheGrownMachinesHasABIOS(t *testing.T) {
+	firmware := map[lab.Firmware]int{}
+	for number := range 3 {
+		config, role := keepOptions{firmware: "UEFI"}.machine(number + 1)
+		firmware[config.Firmware]++
+		if (role == "ControlPlane") != (number == 0) {
+			t.Errorf("machine %d is a %s", number+1, role)
+		}
+	}
+	if firmware[lab.BIOS] != 1 || firmware[lab.UEFI] != 2 {
+		t.Errorf("firmwares: %v", firmware)
+	}
+}
+
+func TestWhatChangedIsCommittedOnce(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a", "a", "b"} {
+		if err := repository.WriteNode(dir, repository.Node{Name: name, MAC: "52:54:00:00:00:01", Address: "10.77.0.10"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := commit(t.Context(), dir, "declare "+name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log, err := git(t.Context(), dir, "log", "--format=%s")
+	if err != nil || log != "declare b\ndeclare a" {
+		t.Errorf("the log is %q, %v", log, err)
+	}
+}
+
 // The commands around the seed, with a stand-in for the bootstrapper that looks
 // about and fails: what is shown then is that the lab stays, and that nothing
 // stays after `lab down`.

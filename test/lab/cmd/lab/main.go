@@ -21,11 +21,11 @@ import (
 func main() {
 	root := &cobra.Command{
 		Use:           "lab",
-		Short:         "Grow a cluster from a blank virtual machine on a private network",
+		Short:         "Grow a cluster from blank virtual machines on a private network",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(upCommand(), statusCommand(), downCommand(), execCommand(), kubectlCommand(), imageCommand(), keepCommand(), insideCommand())
+	root.AddCommand(upCommand(), statusCommand(), downCommand(), execCommand(), kubectlCommand(), imageCommand(), keepCommand(), insideCommand(), awaitCommand())
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := root.ExecuteContext(ctx)

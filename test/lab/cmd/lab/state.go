@@ -25,12 +25,16 @@ type state struct {
 	LAN       string         `json:"lan"`
 	Gateway   string         `json:"gateway"`
 	Machines  []machineState `json:"machines"`
+	// Served are the URLs on the lab's network of the files that were asked for, by
+	// their paths on the host.
+	Served map[string]string `json:"served"`
 }
 
 type machineState struct {
 	Name     string `json:"name"`
 	MAC      string `json:"mac"`
 	Address  string `json:"address"` // which it will have
+	Role     string `json:"role"`
 	Firmware string `json:"firmware"`
 	Serial   string `json:"serialLog"`
 	Disk     string `json:"diskSerial"`
@@ -46,8 +50,9 @@ type processID struct {
 const (
 	stateFile     = "lab.json"
 	keeperLog     = "lab.log"
-	machinesDir   = "m" // short: QEMU's sockets are in it
-	repositoryDir = "repository"
+	machinesDir   = "m"          // short: QEMU's sockets are in it
+	repositoryDir = "repository" // a git repository
+	manifestsDir  = "bootstrap"  // in it
 	seedDir       = "seed"
 	mediaDir      = "media"
 	kubeconfig    = "kubeconfig"
@@ -141,7 +146,15 @@ func processesIn(namespace string) ([]processID, error) {
 	return found, nil
 }
 
-// writeRepository declares the lab's machines in dir.
+// seeded is the machine that the bootstrapper turns into a cluster; the others are
+// committed to git once it is one.
+func (s state) seeded() machineState { return s.Machines[0] }
+
+func (m machineState) node() repository.Node {
+	return repository.Node{Name: m.Name, Role: m.Role, MAC: m.MAC, Address: m.Address, Serial: m.Disk}
+}
+
+// writeRepository declares the cluster and its first machine in dir.
 func (s state) writeRepository(dir string, options repository.Options) (err error) {
 	if options.LAN, err = netip.ParsePrefix(s.LAN); err != nil {
 		return err
@@ -149,9 +162,8 @@ func (s state) writeRepository(dir string, options repository.Options) (err erro
 	if options.Gateway, err = netip.ParseAddr(s.Gateway); err != nil {
 		return err
 	}
-	var nodes []repository.Node
-	for _, m := range s.Machines {
-		nodes = append(nodes, repository.Node{Name: m.Name, MAC: m.MAC, Address: m.Address, Serial: m.Disk})
+	if s.Served != nil {
+		options.URL = func(path string) string { return s.Served[path] }
 	}
-	return repository.Write(dir, options, nodes...)
+	return repository.Write(dir, options, s.seeded().node())
 }

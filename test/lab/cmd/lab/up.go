@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -24,16 +25,19 @@ const operatorArchive = "rhizome-operator.oci.tar"
 // this program, where `make` puts things.
 type upOptions struct {
 	bootstrapper, operatorImage, bootFiles, k3s, firmware, loader string
+	machines                                                      int
+	patience                                                      time.Duration
 }
 
 func upCommand() *cobra.Command {
 	var o upOptions
 	cmd := &cobra.Command{
 		Use:   "up [-- SEED FLAG...]",
-		Short: "Start the lab and seed its machine; run again, it goes on where it was",
-		Long: `Starts a private network with a home router and a blank machine, and runs
-"bootstrapper seed" in it. The machine is turned on by Wake-on-LAN and boots from
-the network. The lab stays up until "lab down".
+		Short: "Start the lab, seed a cluster and let it grow; run again, it goes on where it was",
+		Long: `Starts a private network with a home router and blank machines, and runs
+"bootstrapper seed" in it: the first machine is turned on by Wake-on-LAN, boots from
+the network and becomes a cluster. Then the other machines are committed to a git
+repository, and the cluster adds them by itself. The lab stays up until "lab down".
 
 K3S_VERSION, such as v1.33.5+k3s1, takes that release of k3s from the internet in
 place of the stand-in of test/k3s.`,
@@ -46,7 +50,9 @@ place of the stand-in of test/k3s.`,
 	f.StringVar(&o.operatorImage, "operator-image", "", "OCI archive of the operator (default: rhizome-operator.oci.tar beside this program, if it is there)")
 	f.StringVar(&o.bootFiles, "boot-files", "", "boot loaders and installer (default: the bootstrapper's own choice)")
 	f.StringVar(&o.k3s, "k3s", "", "a built stand-in for k3s (default: test/k3s/build.sh of the working directory builds it)")
-	f.StringVar(&o.firmware, "firmware", string(lab.UEFI), "UEFI or BIOS")
+	f.StringVar(&o.firmware, "firmware", string(lab.UEFI), "UEFI or BIOS, of the first machine")
+	f.IntVar(&o.machines, "machines", 3, "how many machines: the first is seeded, the others grown, every second one of them by BIOS")
+	f.DurationVar(&o.patience, "patience", 2*time.Hour, "how long the growing may take")
 	f.StringVar(&o.loader, "loader", "Auto", "boot loader: Auto, IPXE or GRUB")
 	return cmd
 }
@@ -57,6 +63,9 @@ func up(ctx context.Context, o upOptions, seedFlags []string) error {
 	}
 	if o.firmware != string(lab.UEFI) && o.firmware != string(lab.BIOS) {
 		return fmt.Errorf("--firmware %s: want UEFI or BIOS", o.firmware)
+	}
+	if o.machines < 1 || o.machines > 10 {
+		return fmt.Errorf("--machines %d: want 1 to 10", o.machines)
 	}
 	seed, err := o.seedCommand()
 	if err != nil {
@@ -89,15 +98,22 @@ func up(ctx context.Context, o upOptions, seedFlags []string) error {
 		if err := os.RemoveAll(dir); err != nil {
 			return err
 		}
-		if s, err = startKeeper(ctx, dir, o.firmware); err != nil {
+		kept := keepOptions{firmware: o.firmware, machines: o.machines, serve: release.Paths()}
+		kept.serve = append(kept.serve, image.Path)
+		if s, err = startKeeper(ctx, dir, kept); err != nil {
 			return err
 		}
 	}
-	manifests := filepath.Join(dir, repositoryDir)
+	manifests := filepath.Join(dir, repositoryDir, manifestsDir)
+	for _, path := range append(release.Paths(), image.Path) {
+		if s.Served[path] == "" {
+			return fmt.Errorf("%s is newer than this lab: `lab down`, then `lab up`", path)
+		}
+	}
 	if err := s.writeRepository(manifests, repository.Options{Release: release, Image: image, Loader: o.loader}); err != nil {
 		return err
 	}
-	m := s.Machines[0]
+	m := s.seeded()
 	fmt.Printf("Lab network %s; machine %s (%s firmware, blank disk, powered off), MAC %s.\n", s.LAN, m.Name, m.Firmware, m.MAC)
 	fmt.Printf("Serial console: %s\n\n", m.Serial)
 
@@ -113,6 +129,12 @@ func up(ctx context.Context, o upOptions, seedFlags []string) error {
 	}
 
 	fmt.Println()
+	if len(s.Machines) > 1 {
+		if err := grow(ctx, dir, s, o.patience); err != nil {
+			return err
+		}
+		fmt.Println()
+	}
 	if err := kubectl(dir, s, "get", "nodes", "--output=wide"); err != nil {
 		return err
 	}
