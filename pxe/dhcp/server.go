@@ -17,7 +17,8 @@ import (
 	"github.com/rhizome-dev/rhizome/pxe"
 )
 
-// Responder answers the DHCP packets of one interface. All fields must be set.
+// Responder answers the DHCP packets of one interface. All fields but Meter must be
+// set.
 type Responder struct {
 	Interface string
 	Address   netip.Addr // ours on the interface, and the source of every answer
@@ -27,6 +28,7 @@ type Responder struct {
 	BootFile func(pxe.Machine, pxe.Decision) (file string, err error)
 	Logger   *slog.Logger
 	Now      func() time.Time
+	Meter    pxe.Meter // nil: nobody counts
 
 	conns []portConn
 }
@@ -122,12 +124,18 @@ func (s *Responder) ours(cm *ipv4.ControlMessage) bool {
 // with and where to send it, or nil. It tells the backend of every network boot
 // client, answered or not.
 func (s *Responder) Handle(datagram []byte, port int, from netip.AddrPort) ([]byte, netip.AddrPort) {
+	meter := s.Meter
+	if meter == nil {
+		meter = pxe.Unmetered
+	}
 	p, err := dhcpv4.FromBytes(datagram)
 	if err != nil || p.OpCode != dhcpv4.OpcodeBootRequest {
+		meter.Packet("INVALID", pxe.Ignore, false)
 		return nil, netip.AddrPort{}
 	}
 	m := MachineOf(p)
 	if m.MAC == "" {
+		meter.Packet("INVALID", pxe.Ignore, false)
 		return nil, netip.AddrPort{}
 	}
 	q := Question{Packet: p, Port: port, Address: s.Address, Mode: s.Mode, Decision: s.Backend.Decide(m)}
@@ -140,6 +148,7 @@ func (s *Responder) Handle(datagram []byte, port int, from netip.AddrPort) ([]by
 	if nothing != nil {
 		reason += ": " + nothing.Error()
 	}
+	meter.Packet(kindOf(p), q.Decision.Action, reply != nil)
 	s.Logger.Debug("DHCP", "mac", m.MAC, "type", p.MessageType(), "port", port, "answered", reply != nil, "reason", reason)
 	if boots {
 		s.Backend.Observe(pxe.Observation{
@@ -151,6 +160,16 @@ func (s *Responder) Handle(datagram []byte, port int, from netip.AddrPort) ([]by
 		return nil, netip.AddrPort{}
 	}
 	return encode(reply), Destination(reply, port, from)
+}
+
+// kindOf names the message type for counting: few names, whatever clients send.
+func kindOf(p *dhcpv4.DHCPv4) string {
+	switch t := p.MessageType(); t {
+	case dhcpv4.MessageTypeDiscover, dhcpv4.MessageTypeRequest, dhcpv4.MessageTypeInform,
+		dhcpv4.MessageTypeDecline, dhcpv4.MessageTypeRelease:
+		return t.String()
+	}
+	return "OTHER"
 }
 
 // encode fills a reply up to the 300 bytes below which relays and old clients

@@ -124,7 +124,10 @@ func (d *download) restart() error {
 // fetchAll makes attempts until every byte has come, or no more sense is in it.
 func (d *download) fetchAll(ctx context.Context) error {
 	d.complete = false
-	failures := 0
+	failures, most := 0, d.src.Attempts
+	if most <= 0 {
+		most = maxFailures
+	}
 	wait := d.cache.backOff()
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := d.attempt(ctx)
@@ -139,7 +142,7 @@ func (d *download) fetchAll(ctx context.Context) error {
 			wait.Reset()
 		}
 		d.resumed = d.offset > 0
-		if failures >= maxFailures {
+		if failures >= most {
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err

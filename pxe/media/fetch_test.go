@@ -273,3 +273,21 @@ func assertNoRemains(t *testing.T, c *Cache) {
 		}
 	}
 }
+
+func TestASourceMayBeGivenFewAttempts(t *testing.T) {
+	var asked int
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	defer server.Close()
+	c, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Fetch(t.Context(), Source{URL: server.URL + "/file", SHA256: strings.Repeat("a", 64), Attempts: 1}, nil)
+	var status *StatusError
+	if !errors.As(err, &status) || status.Code != http.StatusServiceUnavailable || asked != 1 {
+		t.Errorf("asked %d times: %v", asked, err)
+	}
+}

@@ -26,6 +26,10 @@ type Source struct {
 	URL    string // http, https or file
 	SHA256 string // 64 lower-case hexadecimal digits
 	Name   string // for people and for the path it is served under; empty: the last part of the URL's path
+	// Attempts is how often in a row a download may fail without a single byte having
+	// come. Zero: eight. Few are right where there is another source to turn to: a
+	// later one goes on where this one stopped.
+	Attempts int
 }
 
 // File is a verified file of the cache.

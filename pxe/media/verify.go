@@ -58,6 +58,12 @@ func (c *Cache) verified(digest string) (bool, error) {
 	return true, c.writeJSON(c.stamp(digest), now)
 }
 
+// Digest computes the SHA-256 digest of a file, as 64 lower-case hexadecimal digits.
+func Digest(ctx context.Context, path string) (string, error) {
+	digest, _, err := digestOf(ctx, path)
+	return digest, err
+}
+
 // digestOf computes a file's digest and tells what the file looked like. A file
 // that changes meanwhile is an error.
 func digestOf(ctx context.Context, path string) (string, stamp, error) {

@@ -57,6 +57,9 @@ type Config struct {
 	HTTPPort, HTTPSPort uint16
 	// Certificate of the HTTPS side.
 	Certificate tls.Certificate
+	// GetCertificate, if set, is asked for the certificate of every connection in the
+	// place of Certificate, as tls.Config's: so that it is changed while we serve.
+	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	// BootFiles holds loader/<file> and installer/<arch>/{vmlinuz,initrd.img}.
 	BootFiles fs.FS
 	// Media is what /media/ serves; nil: nothing.
@@ -65,6 +68,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Now; nil: time.Now.
 	Now func() time.Time
+	// Meter counts the traffic; nil: nobody does.
+	Meter pxe.Meter
 }
 
 // Server boots machines from the network. It keeps no state: any number of
@@ -74,7 +79,7 @@ type Server struct {
 	radv          radv.Responder
 	tftp          tftp.Server
 	plain, secure *http.Server
-	certificate   tls.Certificate
+	certificate   func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	address       netip.Addr
 	iface         string
 	logger        *slog.Logger
@@ -104,10 +109,13 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("the PXE server needs the name of a network interface")
 	case !cfg.Address.Is4() || cfg.Address.IsUnspecified():
 		return nil, fmt.Errorf("the PXE server needs its IPv4 address on %s, not %q", cfg.Interface, cfg.Address)
-	case len(cfg.Certificate.Certificate) == 0:
+	case len(cfg.Certificate.Certificate) == 0 && cfg.GetCertificate == nil:
 		return nil, errors.New("the PXE server needs a certificate: credentials are served over TLS only")
 	case cfg.BootFiles == nil:
 		return nil, errors.New("the PXE server needs boot files")
+	}
+	if cfg.GetCertificate == nil {
+		cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cfg.Certificate, nil }
 	}
 	table := &bootfs.Table{
 		Files: cfg.BootFiles, Backend: cfg.Backend,
@@ -116,20 +124,20 @@ func New(cfg Config) (*Server, error) {
 	if err := table.Check(); err != nil {
 		return nil, err
 	}
-	handlers := &web.Handlers{Table: table, Backend: cfg.Backend, Media: cfg.Media, Logger: cfg.Logger, Now: cfg.Now}
+	handlers := &web.Handlers{Table: table, Backend: cfg.Backend, Media: cfg.Media, Logger: cfg.Logger, Now: cfg.Now, Meter: cfg.Meter}
 	s := &Server{
 		dhcp: dhcp.Responder{
 			Interface: cfg.Interface, Address: cfg.Address, Mode: cfg.DHCP, Backend: cfg.Backend,
 			BootFile: func(m pxe.Machine, d pxe.Decision) (string, error) {
 				return loader.BootFile(m, d, table.Server, table.Has)
 			},
-			Logger: cfg.Logger, Now: cfg.Now,
+			Logger: cfg.Logger, Now: cfg.Now, Meter: cfg.Meter,
 		},
 		radv:        radv.Responder{Interface: cfg.Interface, Backend: cfg.Backend, Logger: cfg.Logger},
-		tftp:        tftp.Server{Table: table, Backend: cfg.Backend, Logger: cfg.Logger, Now: cfg.Now},
+		tftp:        tftp.Server{Table: table, Backend: cfg.Backend, Logger: cfg.Logger, Now: cfg.Now, Meter: cfg.Meter},
 		plain:       newHTTP(handlers.Plain(), cfg.Logger),
 		secure:      newHTTP(handlers.Secure(), cfg.Logger),
-		certificate: cfg.Certificate,
+		certificate: cfg.GetCertificate,
 		address:     cfg.Address,
 		iface:       cfg.Interface,
 		logger:      cfg.Logger,
@@ -202,9 +210,9 @@ func (s *Server) Serve(ctx context.Context) error {
 	group.Go(func() error { return serveHTTP(ctx, s.plain, s.plainListener) })
 	group.Go(func() error {
 		return serveHTTP(ctx, s.secure, tls.NewListener(s.secureListener, &tls.Config{
-			Certificates: []tls.Certificate{s.certificate},
-			MinVersion:   tls.VersionTLS12,
-			NextProtos:   []string{"http/1.1"},
+			GetCertificate: s.certificate,
+			MinVersion:     tls.VersionTLS12,
+			NextProtos:     []string{"http/1.1"},
 		}))
 	})
 	return group.Wait()

@@ -36,13 +36,14 @@ const (
 	grace = 3 * time.Second
 )
 
-// Server serves the boot table, read-only. All fields must be set.
+// Server serves the boot table, read-only. All fields but Meter must be set.
 type Server struct {
 	Conn    net.PacketConn // bound to our address and Port
 	Table   *bootfs.Table
 	Backend pxe.Backend
 	Logger  *slog.Logger
 	Now     func() time.Time
+	Meter   pxe.Meter // nil: nobody counts
 
 	mu     sync.Mutex
 	active map[netip.Addr]int
@@ -84,17 +85,20 @@ func (s *Server) send(ctx context.Context, name string, to io.ReaderFrom) error 
 		from = remote.AddrPort().Addr().Unmap()
 	}
 	if !s.enter(from) {
+		s.meter().Request(pxe.ProtocolTFTP, pxe.TFTPBusy)
 		return errors.New("too many transfers: try again")
 	}
 	defer s.leave(from)
 
 	file, err := s.Table.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
+		s.meter().Request(pxe.ProtocolTFTP, pxe.TFTPMissing)
 		// shim probes for files that are optional; their absence is no event.
 		s.Logger.Debug("TFTP: no such file", "file", name, "from", from)
 		return errors.New("file not found")
 	}
 	if err != nil {
+		s.meter().Request(pxe.ProtocolTFTP, pxe.TFTPFailed)
 		s.Logger.Error("TFTP: cannot serve a file", "file", name, "from", from, "error", err)
 		return errors.New("cannot serve the file")
 	}
@@ -102,6 +106,7 @@ func (s *Server) send(ctx context.Context, name string, to io.ReaderFrom) error 
 
 	start := s.Now()
 	n, err := to.ReadFrom(&limited{File: file, ctx: ctx, until: start.Add(maxDuration), now: s.Now})
+	s.meter().Sent(pxe.ProtocolTFTP, n)
 	seen := pxe.Observation{
 		Time: s.Now(), Machine: pxe.Machine{MAC: file.MAC}, From: from, Stage: file.Stage,
 		Message: file.Name, Done: n, Total: file.Size(),
@@ -110,16 +115,26 @@ func (s *Server) send(ctx context.Context, name string, to io.ReaderFrom) error 
 	case n == 0 && err != nil && strings.Contains(err.Error(), "sending block 0: code="):
 		// The client wanted the size (RFC 2349 tsize) and aborts with an ERROR, mostly
 		// of code 8, to ask again for the file itself.
+		s.meter().Request(pxe.ProtocolTFTP, pxe.TFTPSize)
 		s.Logger.Debug("TFTP: told the size of a file", "file", file.Name, "from", from)
 		return nil
 	case err != nil:
+		s.meter().Request(pxe.ProtocolTFTP, pxe.TFTPFailed)
 		s.Logger.Warn("TFTP: a transfer failed", "file", file.Name, "from", from, "sent", n, "error", err)
 		seen.Message += " by TFTP, which failed: " + err.Error()
 	default:
+		s.meter().Request(pxe.ProtocolTFTP, pxe.TFTPSent)
 		s.Logger.Debug("TFTP: sent a file", "file", file.Name, "from", from, "bytes", n, "took", s.Now().Sub(start))
 	}
 	s.Backend.Observe(seen)
 	return err
+}
+
+func (s *Server) meter() pxe.Meter {
+	if s.Meter == nil {
+		return pxe.Unmetered
+	}
+	return s.Meter
 }
 
 func (s *Server) enter(from netip.Addr) bool {

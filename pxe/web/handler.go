@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,18 +24,27 @@ import (
 const maxReport = 64 << 10
 
 // Media opens a file by the SHA-256 of its content, 64 lower-case hexadecimal
-// digits. An unknown one is fs.ErrNotExist.
+// digits. An unknown one is fs.ErrNotExist, one that is still being fetched a
+// *pxe.NotNow.
 type Media interface {
 	Open(sha256 string) (file io.ReadSeekCloser, size int64, err error)
 }
 
-// Handlers answers HTTP. All fields but Media must be set.
+// Handlers answers HTTP. All fields but Media and Meter must be set.
 type Handlers struct {
 	Table   *bootfs.Table
 	Backend pxe.Backend
 	Media   Media // nil: there are none
 	Logger  *slog.Logger
 	Now     func() time.Time
+	Meter   pxe.Meter // nil: nobody counts
+}
+
+func (h *Handlers) meter() pxe.Meter {
+	if h.Meter == nil {
+		return pxe.Unmetered
+	}
+	return h.Meter
 }
 
 // Plain is the handler of the unencrypted side. Nothing that it serves is a
@@ -44,7 +54,7 @@ func (h *Handlers) Plain() http.Handler {
 	mux.HandleFunc("GET /", h.bootFile)
 	mux.HandleFunc("GET /init/{mac}", h.initConfig)
 	mux.HandleFunc("GET /media/{sha256}/{name}", h.media)
-	return tidyPath(mux)
+	return counted(pxe.ProtocolHTTP, h.meter(), tidyPath(mux))
 }
 
 // Secure is the handler of the side that is served over TLS only.
@@ -52,7 +62,7 @@ func (h *Handlers) Secure() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/report", h.report)
 	mux.HandleFunc("POST /v1/credentials", h.credentials)
-	return mux
+	return counted(pxe.ProtocolHTTPS, h.meter(), mux)
 }
 
 // tidyPath makes doubled and backward slashes plain before the mux sees them. The
@@ -116,7 +126,7 @@ func (h *Handlers) send(w http.ResponseWriter, r *http.Request, c content, seen 
 	seen.From, seen.Total = remote(r), c.size
 	m := &meter{
 		ReadSeeker: c.ReadSeeker, backend: h.Backend, seen: seen, now: h.Now,
-		response: http.NewResponseController(w),
+		response: http.NewResponseController(w), counter: h.meter(),
 	}
 	w.Header().Set("Content-Type", c.contentType)
 	w.Header().Set("ETag", c.etag)
@@ -192,10 +202,12 @@ func (h *Handlers) write(w http.ResponseWriter, r *http.Request, body []byte) {
 	}
 }
 
-// fail answers an error: a refusal with its rule, for the machine to show; an
-// unknown name with 404; ours without its text, which may tell too much.
+// fail answers an error: a refusal with its rule, for the machine to show; what
+// cannot be answered yet with 503; an unknown name with 404; ours without its text,
+// which may tell too much.
 func (h *Handlers) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var refusal *pxe.Refusal
+	var later *pxe.NotNow
 	switch {
 	case errors.As(err, &refusal):
 		h.Logger.Info("HTTP: refused", "path", r.URL.Path, "from", remote(r), "rule", refusal.Rule)
@@ -209,6 +221,14 @@ func (h *Handlers) fail(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusForbidden)
 		h.write(w, r, body)
+	case errors.As(err, &later):
+		h.Logger.Info("HTTP: not now", "path", r.URL.Path, "from", remote(r), "reason", err)
+		after := later.After
+		if after <= 0 {
+			after = 5 * time.Second
+		}
+		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(after.Round(time.Second).Seconds()))))
+		http.Error(w, later.Message, http.StatusServiceUnavailable)
 	case errors.Is(err, pxe.ErrNotFound), errors.Is(err, fs.ErrNotExist):
 		h.Logger.Debug("HTTP: not found", "path", r.URL.Path, "from", remote(r))
 		http.NotFound(w, r)

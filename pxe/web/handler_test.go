@@ -55,6 +55,8 @@ func (b *backend) InitConfig(_ context.Context, mac pxe.MAC, from netip.Addr) (p
 		return pxe.Document{}, &pxe.Refusal{Rule: "ClaimExpired", Message: "the claim has expired: open a new one"}
 	case "52:54:00:12:34:58":
 		return pxe.Document{}, errors.New("a secret detail")
+	case "52:54:00:12:34:59":
+		return pxe.Document{}, &pxe.NotNow{Message: "the image is still being fetched", After: 7 * time.Second, Err: errors.New("a secret detail")}
 	}
 	return pxe.Document{}, pxe.ErrNotFound
 }
@@ -328,4 +330,45 @@ func FuzzPath(f *testing.F) {
 			t.Fatalf("%s %q: status %d: %s", method, path, w.Code, w.Body)
 		}
 	})
+}
+
+func TestWhatCannotBeAnsweredYetIsAskedForAgain(t *testing.T) {
+	w := do(handlers(&backend{}).Plain(), "GET", "/init/52:54:00:12:34:59", "")
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "7" || !strings.Contains(w.Body.String(), "still being fetched") {
+		t.Errorf("answered %d, Retry-After %q: %s", w.Code, w.Header().Get("Retry-After"), w.Body)
+	}
+	if strings.Contains(w.Body.String(), "secret") {
+		t.Errorf("the answer tells our own error: %s", w.Body)
+	}
+}
+
+// tally is a pxe.Meter.
+type tally struct {
+	requests map[string]int
+	sent     map[pxe.Protocol]int64
+}
+
+func (*tally) Packet(string, pxe.Action, bool) {}
+func (t *tally) Request(p pxe.Protocol, result string) {
+	t.requests[string(p)+" "+result]++
+}
+func (t *tally) Sent(p pxe.Protocol, n int64) { t.sent[p] += n }
+
+func TestRequestsAndBytesAreCounted(t *testing.T) {
+	h := handlers(&backend{})
+	count := &tally{map[string]int{}, map[pxe.Protocol]int64{}}
+	h.Meter = count
+	do(h.Plain(), "GET", "/media/"+digest+"/image", "")
+	do(h.Plain(), "GET", "/media/"+digest+"/image", "", "Range", "bytes=4-")
+	do(h.Plain(), "HEAD", "/media/"+digest+"/image", "")
+	do(h.Plain(), "GET", "/nothing", "")
+	do(h.Plain(), "GET", "/init/52:54:00:12:34:57", "")
+	do(h.Secure(), "POST", "/v1/credentials", "")
+	want := map[string]int{"HTTP 200": 2, "HTTP 206": 1, "HTTP 404": 1, "HTTP 403": 1, "HTTPS 401": 1}
+	if diff := cmp.Diff(want, count.requests); diff != "" {
+		t.Errorf("requests (-want +got):\n%s", diff)
+	}
+	if count.sent[pxe.ProtocolHTTP] != 16 {
+		t.Errorf("%d bytes sent, want 16", count.sent[pxe.ProtocolHTTP])
+	}
 }

@@ -23,8 +23,10 @@ type meter struct {
 	seen     pxe.Observation // Time and Done are filled in
 	now      func() time.Time
 	response *http.ResponseController
+	counter  pxe.Meter
 
 	at   int64
+	sent int64     // bytes that were read since counter was told
 	told time.Time // zero: not read yet
 }
 
@@ -49,6 +51,7 @@ func (m *meter) Read(b []byte) (int, error) {
 	}
 	n, err := m.ReadSeeker.Read(b)
 	m.at += int64(n)
+	m.sent += int64(n)
 	return n, err
 }
 
@@ -63,4 +66,6 @@ func (m *meter) tell(now time.Time) {
 	m.told = now
 	m.seen.Time, m.seen.Done = now, m.at
 	m.backend.Observe(m.seen)
+	m.counter.Sent(pxe.ProtocolHTTP, m.sent)
+	m.sent = 0
 }
