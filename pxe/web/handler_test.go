@@ -241,7 +241,7 @@ func TestProgressIsToldOnceASecond(t *testing.T) {
 	now := time.Unix(0, 0)
 	m := &meter{
 		ReadSeeker: strings.NewReader(strings.Repeat("x", 100)), backend: b, seen: pxe.Observation{Total: 100},
-		now: func() time.Time { return now }, response: http.NewResponseController(httptest.NewRecorder()),
+		now: func() time.Time { return now }, response: http.NewResponseController(httptest.NewRecorder()), counter: pxe.Unmetered,
 	}
 	for range 10 {
 		if _, err := m.Read(make([]byte, 10)); err != nil {
