@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,6 +12,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
+
+	"github.com/rhizome-dev/rhizome/internal/names"
 )
 
 // Command is the command `operator`: it runs the controllers until it is told to
@@ -51,7 +54,13 @@ the pod, and ~/.kube/config are tried, in this order.`,
 		"`address` that metrics are served on, over HTTPS, to those whom the API server allows to get /metrics; 0 serves none")
 	f.StringVar(&o.HealthAddress, "health-address", ":8081", "`address` that /healthz and /readyz are served on, over HTTP; 0 serves none")
 	f.BoolVar(&o.LeaderElection, "leader-election", true, "let one of several replicas act; turn it off only where there is never a second one")
-	f.StringVar(&o.Namespace, "namespace", "", "`namespace` of the Lease; the pod's own when it is not set")
+	f.StringVar(&o.Namespace, "namespace", "", "`namespace` of the Lease and of the operator's Secrets; the pod's own when it is not set")
+	f.StringVar(&o.PXENamespace, "pxe-namespace", names.DefaultPXENamespace, "`namespace` of the PXE pods")
+	f.StringVar(&o.PXEImage, "pxe-image", os.Getenv("RHIZOME_PXE_IMAGE"),
+		"`image` of the PXE pods: the operator's own, which the chart names; without it none are run (environment: RHIZOME_PXE_IMAGE)")
+	f.Var(resourcesFlag{&o.PXEResources}, "pxe-resources", "requests and limits of a PXE pod, as `JSON`")
+	f.Var(archiveFlag{&o.Archives}, "image-archive",
+		"an image archive that travelled with the installation, as `NAME:SHA256`; new members get it too; may be given again")
 	f.DurationVar(&o.ShutdownTimeout, "shutdown-timeout", o.ShutdownTimeout, "how long work that has begun may take to end when told to stop")
 	f.StringVar(&kubeconfig, "kubeconfig", "", "`file` that says how the API server is reached")
 	f.TextVar(&level, "log-level", level, "least `level` that is logged: debug, info, warn or error")

@@ -9,18 +9,22 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
+	"github.com/rhizome-dev/rhizome/internal/names"
 	"github.com/rhizome-dev/rhizome/operator/cluster"
 	"github.com/rhizome-dev/rhizome/operator/node"
 )
@@ -37,9 +41,6 @@ import (
 // +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
 // +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
 
-// LeaseName names the Lease that replicas agree by on who acts.
-const LeaseName = "rhizome-operator"
-
 // Off as an address means that nothing listens.
 const Off = "0"
 
@@ -53,8 +54,18 @@ type Options struct {
 	HealthAddress string
 	// LeaderElection lets one of several replicas act.
 	LeaderElection bool
-	// Namespace of the Lease. Empty: the one that the operator runs in.
+	// Namespace of the release: of the Lease, and of the Secrets that only the
+	// operator reads. Empty: the one that the operator runs in, or rhizome-system
+	// outside of a cluster.
 	Namespace string
+	// PXENamespace is that of the PXE pods. Empty: rhizome-pxe.
+	PXENamespace string
+	// PXEImage is the image of the PXE pods. Empty: none are run.
+	PXEImage string
+	// PXEResources are what a PXE pod asks for.
+	PXEResources corev1.ResourceRequirements
+	// Archives are the image archives that travelled with the installation.
+	Archives []Archive
 	// ShutdownTimeout bounds how long controllers may go on when ctx has ended.
 	ShutdownTimeout time.Duration
 	// Logger takes what is logged; it must be set.
@@ -67,14 +78,33 @@ type Options struct {
 // lease, above all. It returns nil when ctx ended and all has stopped.
 func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 	ctrl.SetLogger(logr.FromSlogHandler(o.Logger.Handler()))
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Namespace == "" {
+		o.Namespace = ownNamespace()
+	}
+	if o.PXENamespace == "" {
+		o.PXENamespace = names.DefaultPXENamespace
+	}
 	mgr, err := newManager(cfg, o)
 	if err != nil {
 		return err
 	}
-	if o.Now == nil {
-		o.Now = time.Now
+	// For what is not watched, and for reading what was just written.
+	live, err := client.New(mgr.GetConfig(), client.Options{HTTPClient: mgr.GetHTTPClient(), Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()})
+	if err != nil {
+		return fmt.Errorf("cannot make a client: %w", err)
 	}
-	if err := cluster.Setup(mgr, o.Now); err != nil {
+	var archives []string
+	for _, a := range o.Archives {
+		archives = append(archives, a.String())
+	}
+	err = cluster.Setup(mgr, cluster.Options{
+		Now: o.Now, Live: live, Namespace: o.Namespace, PXENamespace: o.PXENamespace,
+		PXEImage: o.PXEImage, PXEResources: o.PXEResources, Archives: archives,
+	})
+	if err != nil {
 		return err
 	}
 	if err := node.Setup(mgr, o.Now); err != nil {
@@ -86,16 +116,41 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 	return nil
 }
 
-func newManager(cfg *rest.Config, o Options) (ctrl.Manager, error) {
+func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("cannot build the scheme: %w", err)
 		}
 	}
+	return scheme, nil
+}
+
+// watched restricts what is kept in memory to what the controllers may read: in
+// the release's namespace one Secret, and of what runs in the cluster the PXE pods'
+// namespace.
+func watched(o Options) cache.Options {
+	ofPXE := cache.ByObject{Namespaces: map[string]cache.Config{o.PXENamespace: {}}}
+	secrets := cache.ByObject{Namespaces: map[string]cache.Config{
+		o.Namespace:    {FieldSelector: fields.OneTermEqualSelector("metadata.name", names.FoundingSecret)},
+		o.PXENamespace: {},
+	}}
+	return cache.Options{
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Secret{}: secrets, &corev1.Pod{}: ofPXE, &appsv1.Deployment{}: ofPXE,
+		},
+	}
+}
+
+func newManager(cfg *rest.Config, o Options) (ctrl.Manager, error) {
+	scheme, err := newScheme()
+	if err != nil {
+		return nil, err
+	}
 	mgr, err := ctrl.NewManager(rest.AddUserAgent(rest.CopyConfig(cfg), "rhizome-operator"), ctrl.Options{
 		Scheme: scheme,
-		Cache:  cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+		Cache:  watched(o),
 		Logger: logr.FromSlogHandler(o.Logger.Handler()),
 		// The names are those of this package. The check is of the whole process, in
 		// which Run may be called again.
@@ -107,7 +162,7 @@ func newManager(cfg *rest.Config, o Options) (ctrl.Manager, error) {
 		},
 		HealthProbeBindAddress:        o.HealthAddress,
 		LeaderElection:                o.LeaderElection,
-		LeaderElectionID:              LeaseName,
+		LeaderElectionID:              names.LeaseName,
 		LeaderElectionNamespace:       o.Namespace,
 		LeaderElectionReleaseOnCancel: true, // the process ends after Run
 		GracefulShutdownTimeout:       &o.ShutdownTimeout,

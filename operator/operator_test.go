@@ -386,7 +386,7 @@ func TestTheFirstNodeJoinsAndTheClusterIsReady(t *testing.T) {
 	})
 	t.Run("the lease is given back", func(t *testing.T) {
 		var lease coordinationv1.Lease
-		if err := w.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: operator.LeaseName}, &lease); err != nil {
+		if err := w.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: names.LeaseName}, &lease); err != nil {
 			t.Fatal(err)
 		}
 		if lease.Spec.HolderIdentity != nil && *lease.Spec.HolderIdentity != "" {
@@ -521,7 +521,7 @@ func TestTheOperatorMayDoNoMore(t *testing.T) {
 		{"delete", "rhizome.dev", "clusters", "", "", "home"},
 		{"create", "", "events", "", "kube-system", ""},
 		{"update", "coordination.k8s.io", "leases", "", namespace, "another"},
-		{"update", "coordination.k8s.io", "leases", "", "kube-system", operator.LeaseName},
+		{"update", "coordination.k8s.io", "leases", "", "kube-system", names.LeaseName},
 		{"create", "rbac.authorization.k8s.io", "clusterrolebindings", "", "", ""},
 	} {
 		if may(no[0], no[1], no[2], no[3], no[4], no[5]) {

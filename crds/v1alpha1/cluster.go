@@ -353,7 +353,8 @@ const (
 // The reasons of a Cluster's conditions. Those of Valid are, besides, the names
 // of the broken rules, such as DuplicateAddress.
 const (
-	// ReasonClusterReady: all other conditions are True.
+	// ReasonClusterReady: APIHealthy, FirstNodeJoined and Valid are True, and if a
+	// machine waits, a PXE pod is ready.
 	ReasonClusterReady = "ClusterReady"
 	// ReasonAPIReady: the API server says that it is ready.
 	ReasonAPIReady = "APIReady"

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -21,6 +23,10 @@ type facts struct {
 	clusters []v1alpha1.Cluster // all of them
 	nodes    []v1alpha1.Node
 	systems  []v1alpha1.OperatingSystem
+	cores    []corev1.Node
+	pods     []corev1.Pod // PXE pods
+	pxe      pxeState
+	now      time.Time
 	// unhealthy is what the API server says against its readiness; empty: nothing.
 	unhealthy string
 }
@@ -39,6 +45,13 @@ func judge(f facts) verdict {
 		return ignored(older.Name)
 	}
 	conditions := []metav1.Condition{apiHealthy(f.unhealthy), firstNodeJoined(f.nodes), valid(f)}
+	pods := readyPods(f.cluster.Status.PXE, f.pods, f.now)
+	pxe := pxeReady(f.pxe, pods, f.cluster.Status.PXE, f.pods)
+	decisive := conditions
+	if len(f.pxe.plan.waiting) > 0 && pods == 0 {
+		// A machine waits, and nothing boots it. Without one it is no matter.
+		decisive = append(slices.Clone(conditions), pxe)
+	}
 	v := verdict{
 		endpoint: endpoint(f.cluster, f.nodes),
 		nodes:    int32(len(f.nodes)),
@@ -51,7 +64,8 @@ func judge(f facts) verdict {
 			v.ready++
 		}
 	}
-	v.conditions = append([]metav1.Condition{ready(conditions, v)}, conditions...)
+	v.conditions = append([]metav1.Condition{ready(decisive, v)}, conditions...)
+	v.conditions = append(v.conditions, pxe, membersDeclared(f.nodes, f.cores))
 	return v
 }
 
@@ -81,6 +95,8 @@ func ignored(older string) verdict {
 		{v1alpha1.ConditionAPIHealthy, metav1.ConditionUnknown},
 		{v1alpha1.ConditionFirstNodeJoined, metav1.ConditionUnknown},
 		{v1alpha1.ConditionValid, metav1.ConditionFalse},
+		{v1alpha1.ConditionPXEReady, metav1.ConditionUnknown},
+		{v1alpha1.ConditionMembersDeclared, metav1.ConditionUnknown},
 	} {
 		v.conditions = append(v.conditions, metav1.Condition{
 			Type: c.condition, Status: c.status, Reason: v1alpha1.ReasonSecondCluster, Message: message,
@@ -200,7 +216,7 @@ func endpoint(c *v1alpha1.Cluster, nodes []v1alpha1.Node) string {
 	return fmt.Sprintf("https://%s:%d", address, apiPort)
 }
 
-// ready sums up: the first condition that is not True says why not.
+// ready sums up: the first of the conditions that is not True says why not.
 func ready(conditions []metav1.Condition, v verdict) metav1.Condition {
 	for _, c := range conditions {
 		if c.Status != metav1.ConditionTrue {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -33,7 +34,7 @@ func sound() facts {
 			}}},
 		}},
 	}
-	f.cluster = &f.clusters[0]
+	f.cluster, f.now = &f.clusters[0], noon
 	joined(&f.nodes[0])
 	return f
 }
@@ -161,6 +162,60 @@ func TestJudge(t *testing.T) {
 			want: map[string]string{"Ready": "False SecondCluster", "APIHealthy": "Unknown SecondCluster", "FirstNodeJoined": "Unknown SecondCluster", "Valid": "False SecondCluster"},
 		},
 		{
+			reason: "a core Node that nobody declared is named, and the cluster is ready all the same",
+			change: func(f *facts) { f.cores = []corev1.Node{core("alpha", "192.168.1.10"), core("stray", "192.168.1.77")} },
+			want: map[string]string{"Ready": "True ClusterReady", "APIHealthy": "True APIReady", "FirstNodeJoined": "True NodeMatched", "Valid": "True NoRuleBroken",
+				"PXEReady": "True NotNeeded", "MembersDeclared": "False UndeclaredMembers"},
+		},
+		{
+			reason: "without the cluster's tokens no machine can be added: it is said, and stops nothing while none waits",
+			change: func(f *facts) { f.pxe.missing = "hand the Secret over" },
+			want: map[string]string{"Ready": "True ClusterReady", "APIHealthy": "True APIReady", "FirstNodeJoined": "True NodeMatched", "Valid": "True NoRuleBroken",
+				"PXEReady": "False NotConfigured", "MembersDeclared": "True AllDeclared"},
+		},
+		{
+			reason: "without the cluster's tokens a machine that waits is the cluster's trouble",
+			change: func(f *facts) {
+				f.pxe.missing, f.pxe.plan.waiting = "hand the Secret over", []string{"beta"}
+			},
+			want: map[string]string{"Ready": "False NotConfigured", "APIHealthy": "True APIReady", "FirstNodeJoined": "True NodeMatched", "Valid": "True NoRuleBroken",
+				"PXEReady": "False NotConfigured"},
+			message: "hand the Secret over",
+		},
+		{
+			reason: "a machine waits, and no PXE pod is ready yet",
+			change: func(f *facts) {
+				f.pxe.plan = pxePlan{replicas: 2, why: "for beta", waiting: []string{"beta"}}
+				f.cluster.Status.PXE = []v1alpha1.PXEPod{{Node: "alpha", Pod: "pxe-1", Message: "fetching debian.raw.zst: 120 of 300 MiB"}}
+				f.pods = []corev1.Pod{pxePodNamed("pxe-1")}
+			},
+			want: map[string]string{"Ready": "False PodsStarting", "APIHealthy": "True APIReady", "FirstNodeJoined": "True NodeMatched", "Valid": "True NoRuleBroken",
+				"PXEReady": "False PodsStarting"},
+			message: "0 of 2 PXE pods are ready (for beta); on alpha: fetching debian.raw.zst",
+		},
+		{
+			reason: "one PXE pod of two is enough for the machine that waits",
+			change: func(f *facts) {
+				f.pxe.plan = pxePlan{replicas: 2, why: "for beta", waiting: []string{"beta"}}
+				f.cluster.Status.PXE = []v1alpha1.PXEPod{{Node: "alpha", Pod: "pxe-1", Ready: true}}
+				f.pods = []corev1.Pod{pxePodNamed("pxe-1")}
+			},
+			want: map[string]string{"Ready": "True ClusterReady", "APIHealthy": "True APIReady", "FirstNodeJoined": "True NodeMatched", "Valid": "True NoRuleBroken",
+				"PXEReady": "False PodsStarting"},
+		},
+		{
+			reason: "a PXE pod that calls itself ready, while its machine is dead, does not count",
+			change: func(f *facts) {
+				f.pxe.plan = pxePlan{replicas: 1, why: "for beta", waiting: []string{"beta"}}
+				f.cluster.Status.PXE = []v1alpha1.PXEPod{{Node: "alpha", Pod: "pxe-1", Ready: true}}
+				pod := pxePodNamed("pxe-1")
+				pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse}}
+				f.pods = []corev1.Pod{pod}
+			},
+			want: map[string]string{"Ready": "False PodsStarting", "APIHealthy": "True APIReady", "FirstNodeJoined": "True NodeMatched", "Valid": "True NoRuleBroken",
+				"PXEReady": "False PodsStarting"},
+		},
+		{
 			reason: "the virtual IP on a node is a broken rule",
 			change: func(f *facts) {
 				f.cluster.Spec.ControlPlane.VirtualIP = &virtual
@@ -178,7 +233,10 @@ func TestJudge(t *testing.T) {
 			v := judge(f)
 			got := map[string]string{}
 			for _, c := range v.conditions {
-				got[c.Type] = string(c.Status) + " " + c.Reason
+				_, asked := tc.want[c.Type]
+				if asked || c.Type != v1alpha1.ConditionPXEReady && c.Type != v1alpha1.ConditionMembersDeclared {
+					got[c.Type] = string(c.Status) + " " + c.Reason
+				}
 				if c.Message == "" {
 					t.Errorf("condition %s has no message", c.Type)
 				}
