@@ -55,7 +55,7 @@ func (b *backend) InitConfig(_ context.Context, mac pxe.MAC, from netip.Addr) (p
 		return pxe.Document{}, &pxe.Refusal{Rule: "ClaimExpired", Message: "the claim has expired: open a new one"}
 	case "52:54:00:12:34:58":
 		return pxe.Document{}, errors.New("a secret detail")
-	case "52:54:00:12:34:59":
+	case "52:54:00:12:34:60":
 		return pxe.Document{}, &pxe.NotNow{Message: "the image is still being fetched", After: 7 * time.Second, Err: errors.New("a secret detail")}
 	}
 	return pxe.Document{}, pxe.ErrNotFound
@@ -333,7 +333,7 @@ func FuzzPath(f *testing.F) {
 }
 
 func TestWhatCannotBeAnsweredYetIsAskedForAgain(t *testing.T) {
-	w := do(handlers(&backend{}).Plain(), "GET", "/init/52:54:00:12:34:59", "")
+	w := do(handlers(&backend{}).Plain(), "GET", "/init/52:54:00:12:34:60", "")
 	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "7" || !strings.Contains(w.Body.String(), "still being fetched") {
 		t.Errorf("answered %d, Retry-After %q: %s", w.Code, w.Header().Get("Retry-After"), w.Body)
 	}
