@@ -32,9 +32,16 @@ func TestTheAPIServerTakesTheChart(t *testing.T) {
 	if err := c.Create(t.Context(), ns); err != nil {
 		t.Fatal(err)
 	}
+	// What is in it is only tried out below, so it has to be there before.
+	pxe := one(t, objects(t, `{}`), "Namespace")
+	if err := c.Patch(t.Context(), pxe, client.Apply, client.FieldOwner("test")); err != nil {
+		t.Fatal(err)
+	}
 	for _, values := range []string{
 		`{}`,
-		`{replicas: 2, imagePullSecrets: [{name: registry}], podAnnotations: {a: b}, podLabels: {c: d},
+		`{pxe: {imagePullSecrets: [{name: registry}], resources: {requests: {cpu: 1}}},
+		  image: {archives: [{name: operator.tar, sha256: "` + strings.Repeat("0", 64) + `"}]},
+		  replicas: 2, imagePullSecrets: [{name: registry}], podAnnotations: {a: b}, podLabels: {c: d},
 		  serviceAccount: {create: true, name: mine, annotations: {e: f}},
 		  networkPolicy: {enabled: true, apiServerPorts: [6443], metricsFrom: [{podSelector: {}}]},
 		  affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Exists}]}]}}}}`,

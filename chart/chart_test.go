@@ -81,6 +81,18 @@ func has(all []*unstructured.Unstructured, kind string) bool {
 	return slices.ContainsFunc(all, func(o *unstructured.Unstructured) bool { return o.GetKind() == kind })
 }
 
+// called is the object of a kind and a name.
+func called(t *testing.T, all []*unstructured.Unstructured, kind, name string) *unstructured.Unstructured {
+	t.Helper()
+	for _, o := range all {
+		if o.GetKind() == kind && o.GetName() == name {
+			return o
+		}
+	}
+	t.Fatalf("there is no %s %s", kind, name)
+	return nil
+}
+
 // container is the operator's container.
 func container(t *testing.T, all []*unstructured.Unstructured) map[string]any {
 	t.Helper()
@@ -140,7 +152,7 @@ func TestValues(t *testing.T) {
 				if ingress, _, _ := unstructured.NestedSlice(one(t, all, "NetworkPolicy").Object, "spec", "ingress"); len(ingress) != 0 {
 					t.Errorf("the NetworkPolicy lets in %v", ingress)
 				}
-				rules, err := yaml.Marshal(one(t, all, "ClusterRole"))
+				rules, err := yaml.Marshal(called(t, all, "ClusterRole", "rhizome-operator"))
 				if err != nil || bytes.Contains(rules, []byte("tokenreviews")) || bytes.Contains(rules, []byte("subjectaccessreviews")) {
 					t.Errorf("the role has the right to ask: %s, %v", rules, err)
 				}
@@ -154,13 +166,51 @@ func TestValues(t *testing.T) {
 			}},
 		{"a ServiceAccount that is there already is used", `{serviceAccount: {create: false, name: mine}}`,
 			func(t *testing.T, all []*unstructured.Unstructured) {
-				if has(all, "ServiceAccount") {
+				if one(t, all, "ServiceAccount").GetNamespace() == namespace {
 					t.Error("one is made")
 				}
 				name, _, _ := unstructured.NestedString(one(t, all, "Deployment").Object, "spec", "template", "spec", "serviceAccountName")
-				subjects, _, _ := unstructured.NestedSlice(one(t, all, "ClusterRoleBinding").Object, "subjects")
+				subjects, _, _ := unstructured.NestedSlice(called(t, all, "ClusterRoleBinding", "rhizome-operator").Object, "subjects")
 				if name != "mine" || subjects[0].(map[string]any)["name"] != "mine" {
 					t.Errorf("the Deployment uses %q, bound is %v", name, subjects)
+				}
+			}},
+		{"archives that travelled are told to the operator", `{image: {archives: [{name: operator.oci.tar, sha256: "` + strings.TrimPrefix(digest, "sha256:") + `"}]}}`,
+			func(t *testing.T, all []*unstructured.Unstructured) {
+				if args := container(t, all)["args"].([]any); !slices.Contains(args, any("--image-archive=operator.oci.tar:"+strings.TrimPrefix(digest, "sha256:"))) {
+					t.Errorf("arguments are %v", args)
+				}
+			}},
+		{"the PXE pods run the operator's own image", `{image: {digest: "` + digest + `"}}`,
+			func(t *testing.T, all []*unstructured.Unstructured) {
+				if args := container(t, all)["args"].([]any); !slices.Contains(args, any("--pxe-image=ghcr.io/rhizome-dev/rhizome@"+digest)) {
+					t.Errorf("arguments are %v", args)
+				}
+			}},
+		{"the PXE pods' namespace is where their rights are, and the operator's over them", `{pxe: {namespace: elsewhere}}`,
+			func(t *testing.T, all []*unstructured.Unstructured) {
+				if got := one(t, all, "Namespace"); got.GetName() != "elsewhere" || got.GetLabels()["pod-security.kubernetes.io/enforce"] != "privileged" {
+					t.Errorf("the namespace is %s with %v", got.GetName(), got.GetLabels())
+				}
+				var roles []string
+				for _, o := range all {
+					if o.GetKind() == "Role" && o.GetNamespace() == "elsewhere" {
+						roles = append(roles, o.GetName())
+					}
+				}
+				slices.Sort(roles)
+				if want := []string{"rhizome-operator", "rhizome-pxe"}; !slices.Equal(roles, want) {
+					t.Errorf("its roles are %v, want %v", roles, want)
+				}
+				if args := container(t, all)["args"].([]any); !slices.Contains(args, any("--pxe-namespace=elsewhere")) {
+					t.Errorf("arguments are %v", args)
+				}
+			}},
+		{"what a PXE pod asks for is told as JSON", `{pxe: {resources: {limits: {memory: 1Gi}}}}`,
+			func(t *testing.T, all []*unstructured.Unstructured) {
+				want := `--pxe-resources={"limits":{"memory":"1Gi"},"requests":{"cpu":"50m","memory":"64Mi"}}`
+				if args := container(t, all)["args"].([]any); !slices.Contains(args, any(want)) {
+					t.Errorf("arguments are %v, want %s", args, want)
 				}
 			}},
 	}
@@ -182,6 +232,11 @@ func TestTheSchemaRefusesBadValues(t *testing.T) {
 		{"metrics on the port of the probes", `{metrics: {port: 8081}}`, "/metrics/port"},
 		{"a port that is none", `{networkPolicy: {apiServerPorts: [0]}}`, "/networkPolicy/apiServerPorts"},
 		{"a toleration with a typing error", `{tolerations: [{keys: a}]}`, "tolerations"},
+		{"an archive without its digest", `{image: {archives: [{name: operator.oci.tar}]}}`, "/image/archives/0"},
+		{"an archive that k3s would not import", `{image: {archives: [{name: operator.zip, sha256: "` + strings.Repeat("0", 64) + `"}]}}`, "/image/archives/0/name"},
+		{"an archive elsewhere", `{image: {archives: [{name: ../operator.tar, sha256: "` + strings.Repeat("0", 64) + `"}]}}`, "/image/archives/0/name"},
+		{"PXE pods beside the operator's Secrets", `{pxe: {namespace: rhizome-system}}`, "pxe.namespace must not be"},
+		{"a namespace that is none", `{pxe: {namespace: A_B}}`, "/pxe/namespace"},
 		{"an account that neither is made nor named", `{serviceAccount: {create: false}}`, "set serviceAccount.name"},
 	}
 	for _, tc := range tests {

@@ -29,3 +29,10 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 :{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end -}}
 {{- end -}}
+
+{{- define "rhizome.pxeLabels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: pxe
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+{{- end -}}
