@@ -41,6 +41,7 @@ the pod, and ~/.kube/config are tried, in this order.`,
 			}
 			klog.SetSlogLogger(logger)
 			o.Logger = logger
+			o.PXEArgs = []string{"--log-level=" + level.String(), "--log-format=" + format}
 			cfg, err := restConfig(kubeconfig)
 			if err != nil {
 				return err

@@ -23,6 +23,10 @@ func TestTheCommandSaysWhatIsWrongWithItsFlags(t *testing.T) {
 		{"an unknown level", []string{"--log-level", "loud"}, "--log-level"},
 		{"a kubeconfig that is none", []string{"--kubeconfig", broken}, "set --kubeconfig"},
 		{"a kubeconfig that is not there", []string{"--kubeconfig", broken + "2"}, broken + "2"},
+		{"an archive without a digest", []string{"--image-archive", "a.tar"}, "want NAME:SHA256"},
+		{"an archive that k3s would not import", []string{"--image-archive", "a.zip:" + strings.Repeat("0", 64)}, "a.zip"},
+		{"a digest that is none", []string{"--image-archive", "a.tar:" + strings.Repeat("g", 64)}, "no SHA-256"},
+		{"resources that are none", []string{"--pxe-resources", `{"limit": {}}`}, "requests and limits"},
 		{"an argument too many", []string{"now"}, "now"},
 	}
 	for _, tc := range tests {

@@ -62,6 +62,8 @@ type Options struct {
 	PXENamespace string
 	// PXEImage is the image of the PXE pods. Empty: none are run.
 	PXEImage string
+	// PXEArgs are further arguments of the PXE pods' command.
+	PXEArgs []string
 	// PXEResources are what a PXE pod asks for.
 	PXEResources corev1.ResourceRequirements
 	// Archives are the image archives that travelled with the installation.
@@ -102,7 +104,7 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 	}
 	err = cluster.Setup(mgr, cluster.Options{
 		Now: o.Now, Live: live, Namespace: o.Namespace, PXENamespace: o.PXENamespace,
-		PXEImage: o.PXEImage, PXEResources: o.PXEResources, Archives: archives,
+		PXEImage: o.PXEImage, PXEArgs: o.PXEArgs, PXEResources: o.PXEResources, Archives: archives,
 	})
 	if err != nil {
 		return err

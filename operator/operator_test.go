@@ -30,6 +30,7 @@ import (
 
 	"github.com/rhizome-dev/rhizome/chart"
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
+	"github.com/rhizome-dev/rhizome/internal/names"
 	"github.com/rhizome-dev/rhizome/operator"
 	"github.com/rhizome-dev/rhizome/test/kube"
 )
@@ -99,6 +100,11 @@ func (w *world) installChart(t *testing.T) {
 
 // as is a configuration with the token of a service account, and nothing else.
 func (w *world) as(t *testing.T, name string) *rest.Config {
+	t.Helper()
+	return w.asIn(t, namespace, name)
+}
+
+func (w *world) asIn(t *testing.T, namespace, name string) *rest.Config {
 	t.Helper()
 	sa := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
 	if err := client.IgnoreAlreadyExists(w.Create(t.Context(), sa)); err != nil {
@@ -497,23 +503,22 @@ func TestTheOperatorMayDoNoMore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	may := func(verb, group, resource, subresource, namespace, name string) bool {
-		review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
-			ResourceAttributes: &authorizationv1.ResourceAttributes{
-				Verb: verb, Group: group, Resource: resource, Subresource: subresource, Namespace: namespace, Name: name,
-			},
-		}}
-		if err := mine.Create(t.Context(), review); err != nil {
-			t.Fatal(err)
-		}
-		return review.Status.Allowed
-	}
+	may := asker(t, mine)
 	if !may("list", "", "nodes", "", "", "") || !may("patch", "rhizome.dev", "nodes", "status", "", "alpha") {
 		t.Error("it may not even do what it needs: is it the right account?")
 	}
 	for _, no := range [][6]string{
 		{"get", "", "secrets", "", namespace, ""},
 		{"list", "", "secrets", "", "", ""},
+		{"get", "", "secrets", "", namespace, "sh.helm.release.v1.rhizome.v1"},
+		{"list", "", "secrets", "", namespace, ""},
+		{"update", "", "secrets", "", namespace, names.FoundingSecret},
+		{"update", "", "secrets", "", namespace, names.PXECASecret},
+		{"delete", "", "secrets", "", namespace, names.FoundingSecret},
+		{"list", "", "pods", "", namespace, ""},
+		{"create", "apps", "deployments", "", namespace, ""},
+		{"create", "apps", "deployments", "", "kube-system", ""},
+		{"create", "", "namespaces", "", "", ""},
 		{"list", "", "pods", "", "", ""},
 		{"delete", "", "nodes", "", "", "alpha"},
 		{"patch", "", "nodes", "", "", "alpha"},
@@ -527,6 +532,22 @@ func TestTheOperatorMayDoNoMore(t *testing.T) {
 		if may(no[0], no[1], no[2], no[3], no[4], no[5]) {
 			t.Errorf("it may %v", no)
 		}
+	}
+}
+
+// asker asks the API server what a client may do.
+func asker(t *testing.T, c client.Client) func(verb, group, resource, subresource, namespace, name string) bool {
+	return func(verb, group, resource, subresource, namespace, name string) bool {
+		t.Helper()
+		review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+			ResourceAttributes: &authorizationv1.ResourceAttributes{
+				Verb: verb, Group: group, Resource: resource, Subresource: subresource, Namespace: namespace, Name: name,
+			},
+		}}
+		if err := c.Create(t.Context(), review); err != nil {
+			t.Fatal(err)
+		}
+		return review.Status.Allowed
 	}
 }
 

@@ -64,6 +64,9 @@ type Options struct {
 	Namespace, PXENamespace string
 	// PXEImage is the image of the PXE pods. Empty: none can be run.
 	PXEImage string
+	// PXEArgs are further arguments of the PXE pods' command, such as their log's
+	// level.
+	PXEArgs []string
 	// PXEResources are what a PXE pod asks for.
 	PXEResources corev1.ResourceRequirements
 	// Archives are the image archives that travelled with the installation, each as

@@ -118,7 +118,9 @@ func container(o Options) corev1.Container {
 	args := []string{
 		names.PXECommand,
 		"--pxe-namespace=" + o.PXENamespace,
+		"--image-dir=" + names.ImageDir,
 	}
+	args = append(args, o.PXEArgs...)
 	for _, a := range o.Archives {
 		args = append(args, "--image-archive="+a)
 	}
@@ -140,7 +142,7 @@ func container(o Options) corev1.Container {
 		ImagePullPolicy: corev1.PullIfNotPresent, // an imported image may be in no registry
 		Args:            args,
 		Env: []corev1.EnvVar{
-			field("NODE_NAME", "spec.nodeName"), field("POD_NAME", "metadata.name"), field("HOST_IP", "status.hostIP"),
+			field("NODE_NAME", "spec.nodeName"), field("POD_NAME", "metadata.name"),
 			{Name: "TMPDIR", Value: "/tmp"},
 		},
 		// The TCP ports, so that the scheduler knows of them. DHCP and TFTP are UDP,
