@@ -1,4 +1,4 @@
-// Command rhizome is the cluster's binary: it runs the operator.
+// Command rhizome is the cluster's binary: it runs the operator and the PXE pods.
 package main
 
 import (
@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rhizome-dev/rhizome/operator"
+	"github.com/rhizome-dev/rhizome/operator/boot"
 )
 
 // version is set by the linker.
@@ -35,6 +36,6 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(operator.Command())
+	root.AddCommand(operator.Command(), boot.Command())
 	return root
 }
