@@ -1,0 +1,61 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+)
+
+// row is one figure of ours beside one of another's. More is better in both.
+type row struct {
+	what   string // with its unit
+	ours   float64
+	peer   string
+	theirs float64
+}
+
+// note is a figure that has no peer.
+type note struct{ what, value string }
+
+// table is what a run found.
+type table struct {
+	rows  []row
+	notes []note
+}
+
+// compare adds a row for each peer, in the order of the subjects.
+func (t *table) compare(what string, subjects []subject, figures map[string]float64) {
+	for _, s := range subjects {
+		if s.name != ours {
+			t.rows = append(t.rows, row{what, figures[ours], s.name, figures[s.name]})
+		}
+	}
+}
+
+func (t *table) note(what, value string) { t.notes = append(t.notes, note{what, value}) }
+
+func (t *table) print(to io.Writer) error {
+	out := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(out, "\nmeasure\tours\tpeer\ttheirs\tours/peer\n")
+	for _, r := range t.rows {
+		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%.2f\n", r.what, figure(r.ours), r.peer, figure(r.theirs), r.ours/r.theirs)
+	}
+	fmt.Fprintf(out, "\n")
+	for _, n := range t.notes {
+		fmt.Fprintf(out, "%s\t%s\n", n.what, n.value)
+	}
+	return out.Flush()
+}
+
+// figure has three digits that mean something.
+func figure(f float64) string {
+	switch {
+	case f >= 100:
+		return fmt.Sprintf("%.0f", f)
+	case f >= 10:
+		return fmt.Sprintf("%.1f", f)
+	}
+	return fmt.Sprintf("%.2f", f)
+}
