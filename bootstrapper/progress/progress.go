@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/rhizome-dev/rhizome/internal/plaintext"
 )
 
 // Format says how progress is written.
@@ -120,16 +122,5 @@ func (d *Display) emit(e Event) {
 	d.sink.event(e)
 }
 
-// clean keeps a message on one line and control characters off the terminal:
-// part of what is shown was written by machines on the network.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\t' || r == '\r':
-			return ' '
-		case r < 0x20 || r == 0x7f || (r >= 0x80 && r < 0xa0):
-			return -1
-		}
-		return r
-	}, strings.TrimSpace(s))
-}
+// clean keeps a message on one line and control characters off the terminal.
+func clean(s string) string { return plaintext.Line(strings.TrimSpace(s)) }

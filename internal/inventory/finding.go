@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/rhizome-dev/rhizome/internal/plaintext"
 )
 
 // Severity of a finding.
@@ -46,9 +48,9 @@ func (f Finding) Location() string {
 	case f.File == "":
 		return ""
 	case f.Line == 0:
-		return oneLine(f.File) + ": "
+		return plaintext.Line(f.File) + ": "
 	}
-	return fmt.Sprintf("%s:%d: ", oneLine(f.File), f.Line)
+	return fmt.Sprintf("%s:%d: ", plaintext.Line(f.File), f.Line)
 }
 
 // Text is what follows the location: "object: field: message; fix".
@@ -63,21 +65,7 @@ func (f Finding) Text() string {
 	if f.Fix != "" {
 		message += "; " + f.Fix
 	}
-	return oneLine(strings.Join(append(parts, message), ": "))
-}
-
-// oneLine keeps a finding on its line whatever a manifest held: control
-// characters would also reach the terminal.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\t' || r == '\r':
-			return ' '
-		case r < 0x20 || r == 0x7f || (r >= 0x80 && r < 0xa0):
-			return -1
-		}
-		return r
-	}, s)
+	return plaintext.Line(strings.Join(append(parts, message), ": "))
 }
 
 // HasErrors says whether any finding is an Error.

@@ -7,12 +7,11 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
 	"github.com/rhizome-dev/rhizome/internal/inventory"
 	"github.com/rhizome-dev/rhizome/internal/k3s"
+	"github.com/rhizome-dev/rhizome/internal/plaintext"
 	"github.com/rhizome-dev/rhizome/pxe"
 	"github.com/rhizome-dev/rhizome/pxe/media"
 )
@@ -207,7 +206,7 @@ func (b *Backend) Report(ctx context.Context, claim string, r pxe.Report, from n
 		return b.failed(pxe.Machine{}, from, err)
 	}
 	machine := pxe.Machine{MAC: found.MAC, UUID: r.UUID, Arch: architectureOf(node)}
-	message := printable(r.Message, maxReported)
+	message := plaintext.Clip(r.Message, maxReported)
 	err = b.c.Claims.Update(ctx, found.MAC, func(c *Claim) error {
 		if !c.Matches(claim) {
 			return unknownClaim()
@@ -221,14 +220,14 @@ func (b *Backend) Report(ctx context.Context, claim string, r pxe.Report, from n
 			return c.Fail(b.c.Now(), r.UUID, message)
 		}
 		return &pxe.Refusal{Rule: RuleInvalidReport, Message: fmt.Sprintf(
-			"a report's stage is Installing, Installed or Failed, not %q", printable(string(r.Stage), 64))}
+			"a report's stage is Installing, Installed or Failed, not %q", plaintext.Clip(string(r.Stage), 64))}
 	})
 	if err != nil {
 		return b.failed(machine, from, err)
 	}
 	b.c.Observer(pxe.Observation{
 		Time: b.c.Now(), Machine: machine, From: from, Stage: r.Stage,
-		Message: said(printable(r.Step, 64), message, printable(r.Disk, 256)), Done: max(r.Done, 0), Total: max(r.Total, 0),
+		Message: said(plaintext.Clip(r.Step, 64), message, plaintext.Clip(r.Disk, 256)), Done: max(r.Done, 0), Total: max(r.Total, 0),
 	})
 	return nil
 }
@@ -311,25 +310,6 @@ func (b *Backend) failed(m pxe.Machine, from netip.Addr, err error) error {
 
 func (b *Backend) refused(m pxe.Machine, from netip.Addr, r *pxe.Refusal) {
 	b.c.Observer(pxe.Observation{Time: b.c.Now(), Machine: m, From: from, Stage: pxe.StageRefused, Message: r.Error()})
-}
-
-// printable bounds a text from the network, in bytes, and takes out what could
-// drive a terminal.
-func printable(s string, limit int) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r == utf8.RuneError, unicode.IsControl(r) && r != '\n' && r != '\t':
-			return -1
-		case r == '\n', r == '\t':
-			return ' '
-		}
-		return r
-	}, s)
-	for len(s) > limit {
-		_, size := utf8.DecodeLastRuneInString(s)
-		s = s[:len(s)-size]
-	}
-	return s
 }
 
 func said(step, message, disk string) string {
