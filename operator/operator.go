@@ -109,7 +109,9 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := node.Setup(mgr, o.Now); err != nil {
+	if err := node.Setup(mgr, node.Options{
+		Now: o.Now, Live: live, Namespace: o.Namespace, PXENamespace: o.PXENamespace, Image: o.PXEImage,
+	}); err != nil {
 		return err
 	}
 	if err := mgr.Start(ctx); err != nil {

@@ -59,6 +59,12 @@ const (
 	// ReasonAttemptsExhausted: as many installations failed as may; a person clears
 	// it by the annotation rhizome.dev/retry.
 	ReasonAttemptsExhausted = "AttemptsExhausted"
+	// ReasonBackOff: the last attempt failed, or its claim expired, and the next one
+	// waits a while.
+	ReasonBackOff = "BackOff"
+	// ReasonNoCredentials: the operator cannot make what the machine joins with,
+	// since it lacks what the founding of the cluster leaves behind.
+	ReasonNoCredentials = "NoCredentials"
 	// ReasonMemberExists: a core Node of this name is there that is not this machine.
 	ReasonMemberExists = "MemberExists"
 	// ReasonMemberRemains: the machine was a member before, and etcd still counts it.
@@ -76,6 +82,11 @@ const (
 	// ReasonMassRemoval: several members are to be removed at once; confirmed one by
 	// one with the annotation rhizome.dev/removal.
 	ReasonMassRemoval = "MassRemoval"
+	// ReasonSettling: the deletion is so new that others may still come with it.
+	ReasonSettling = "Settling"
+	// ReasonRebooting: the member is out of the cluster, and its machine is to boot
+	// the installer.
+	ReasonRebooting = "Rebooting"
 	// ReasonOneAtATime: another removal, reinstallation or repair runs.
 	ReasonOneAtATime = "OneAtATime"
 	// ReasonLastControlPlane: it is the last control-plane member.

@@ -1,177 +1,244 @@
-// Package node follows the life of one machine. So far: it matches each declared
-// Node to the core Node that the machine became, and says what is so.
+// Package node leads every declared machine through its life: from declared to
+// member, and out of the cluster again.
+//
+// Facts are gathered in one place (gather.go), decided on by pure functions (a
+// table of situations, and chains of rules), done by small acts that may be done
+// again, and written down in one place (record.go). Where a machine is in its life
+// is derived from the world every time.
 package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
+	"github.com/rhizome-dev/rhizome/internal/claims"
+	"github.com/rhizome-dev/rhizome/internal/inventory"
+	"github.com/rhizome-dev/rhizome/internal/provision"
 	"github.com/rhizome-dev/rhizome/internal/status"
 )
 
 // Manager is the field manager of what this controller writes.
 const Manager = "rhizome-node"
 
-// Indexes of the cache: declared Nodes by their address, core Nodes by their
-// internal ones.
-const (
-	byAddress    = "spec.address"
-	byInternalIP = "status.addresses.InternalIP"
-)
-
-// +kubebuilder:rbac:groups=rhizome.dev,resources=nodes,verbs=get;list;watch
+// +kubebuilder:rbac:groups=rhizome.dev,resources=nodes,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=rhizome.dev,resources=nodes/status,verbs=patch
+// +kubebuilder:rbac:groups=rhizome.dev,resources=clusters;operatingsystems,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=events,verbs=create;patch,namespace=default
 
-type reconciler struct {
-	client client.Client
-	events record.EventRecorder
-	now    func() time.Time
+// DefaultSettle is how long a deletion is held to see whether others come with it.
+const DefaultSettle = 30 * time.Second
+
+// Options are what the controller is told of its surroundings. Now, Live,
+// Namespace and PXENamespace must be set.
+type Options struct {
+	// Now is the clock.
+	Now func() time.Time
+	// Live reads and writes past the manager's cache.
+	Live client.Client
+	// Namespace is the release's, and PXENamespace that of the PXE pods. The
+	// manager's cache holds the Secret of the founding in the one, and the Secrets and
+	// pods of the other.
+	Namespace, PXENamespace string
+	// Image is the operator's own, for the pods that adopt the first server and
+	// restart machines. Empty: neither is done, and said.
+	Image string
+	// Founding reads what joins further members. Nil: the Secret in Namespace.
+	Founding func(context.Context) (provision.JoinSecrets, error)
+	// Repairing names the member that is being repaired, if any. Nil: none ever.
+	Repairing func() string
+	// Settle is how long a deletion is held to see whether others come with it. Zero:
+	// DefaultSettle.
+	Settle time.Duration
 }
 
-// Setup adds the controller to a manager. now is the clock.
-func Setup(mgr ctrl.Manager, now func() time.Time) error {
-	indexes := mgr.GetFieldIndexer()
-	ctx := context.Background() // only registers; nothing is awaited
-	if err := indexes.IndexField(ctx, &v1alpha1.Node{}, byAddress, func(o client.Object) []string {
-		return []string{string(o.(*v1alpha1.Node).Spec.Address)}
-	}); err != nil {
-		return fmt.Errorf("cannot index Nodes by address: %w", err)
+type reconciler struct {
+	Options
+	cached client.Reader
+	store  *claims.Store // reads the cache, and writes
+	live   view
+	events record.EventRecorder
+
+	// changes counts the events that were heard; the fleet is gathered anew when it
+	// grew. It alone is used by several goroutines: one worker decides.
+	changes   atomic.Uint64
+	memo      *fleet
+	memoOf    uint64
+	checked   []inventory.Finding
+	checkedOf uint64
+
+	// swept says that what a former operator left was looked for. traces are the
+	// machines that may have tokens or credentials, offers what was offered last.
+	swept  bool
+	traces map[string]bool
+	offers map[string]offered
+}
+
+// Setup adds the controller to a manager.
+func Setup(mgr ctrl.Manager, o Options) error {
+	if o.Now == nil || o.Live == nil || o.Namespace == "" || o.PXENamespace == "" {
+		return errors.New("cannot set up the node controller: its options lack the clock, the client or a namespace")
 	}
-	if err := indexes.IndexField(ctx, &corev1.Node{}, byInternalIP, func(o client.Object) []string {
-		return internalIPs(o.(*corev1.Node))
-	}); err != nil {
-		return fmt.Errorf("cannot index core Nodes by address: %w", err)
+	// The live client speaks of evictions.
+	if err := policyv1.AddToScheme(o.Live.Scheme()); err != nil {
+		return fmt.Errorf("cannot set up the node controller: %w", err)
 	}
-	r := &reconciler{client: mgr.GetClient(), events: mgr.GetEventRecorderFor(Manager), now: now}
-	err := ctrl.NewControllerManagedBy(mgr).
-		Named("node").
-		For(&v1alpha1.Node{}).
-		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.declaredOf)).
-		Complete(r)
-	if err != nil {
+	if o.Founding == nil {
+		o.Founding = func(ctx context.Context) (provision.JoinSecrets, error) {
+			return readFounding(ctx, mgr.GetClient(), o.Namespace)
+		}
+	}
+	if o.Repairing == nil {
+		o.Repairing = func() string { return "" }
+	}
+	if o.Settle == 0 {
+		o.Settle = DefaultSettle
+	}
+	r := &reconciler{
+		Options: o, cached: mgr.GetClient(), events: mgr.GetEventRecorderFor(Manager),
+		store:  claims.New(mgr.GetClient(), o.Live, o.PXENamespace),
+		live:   view{reader: o.Live, store: claims.New(o.Live, o.Live, o.PXENamespace), live: true},
+		traces: map[string]bool{}, offers: map[string]offered{},
+	}
+	reader := client.Reader(mgr.GetClient())
+	census.reader.Store(&reader)
+	if err := r.watch(mgr); err != nil {
 		return fmt.Errorf("cannot set up the node controller: %w", err)
 	}
 	return nil
 }
 
-// declaredOf are the declared Nodes that a core Node may be: by name or address.
-func (r *reconciler) declaredOf(ctx context.Context, o client.Object) []reconcile.Request {
-	requests := []reconcile.Request{{NamespacedName: types.NamespacedName{Name: o.GetName()}}}
-	for _, address := range internalIPs(o.(*corev1.Node)) {
-		var declared v1alpha1.NodeList
-		if err := r.client.List(ctx, &declared, client.MatchingFields{byAddress: address}); err != nil {
-			ctrl.LoggerFrom(ctx).Error(err, "cannot list the Nodes with an address", "address", address)
-			continue
-		}
-		for i := range declared.Items {
-			if name := declared.Items[i].Name; name != o.GetName() {
-				requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Name: name}})
-			}
-		}
-	}
-	return requests
-}
+func (r *reconciler) caches() view { return view{reader: r.cached, store: r.store} }
 
-// Reconcile looks at one declared Node and the core Nodes that it may be, and
-// writes down the verdict.
+// Reconcile decides about one machine and does what follows.
 func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
-	var declared v1alpha1.Node
-	if err := r.client.Get(ctx, req.NamespacedName, &declared); err != nil {
-		return reconcile.Result{}, client.IgnoreNotFound(err)
-	}
-	named, others, err := r.members(ctx, &declared)
-	if err != nil {
+	if err := r.sweep(ctx); err != nil {
 		return reconcile.Result{}, err
 	}
-	next := r.status(&declared, judge(&declared, named, others))
-	if holds(declared.Status, next) {
+	d, err := r.consult(ctx, r.caches(), req.Name)
+	if err == nil && d != nil && d.o.isGrave() {
+		d, err = r.consult(ctx, r.live, req.Name)
+	}
+	if err != nil || d == nil {
+		return reconcile.Result{}, err
+	}
+	return r.carryOut(ctx, d)
+}
+
+// consult gathers the facts about a machine and decides; nil: the Node is gone.
+func (r *reconciler) consult(ctx context.Context, v view, name string) (*deed, error) {
+	m, err := r.machine(ctx, v, name)
+	if err != nil || m == nil {
+		return nil, err
+	}
+	f, err := r.alone(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !atRest(m, f) {
+		if f, err = r.fleet(ctx, v); err != nil {
+			return nil, err
+		}
+	}
+	o := decide(m, f)
+	return &deed{reconciler: r, m: m, f: f, o: &o}, nil
+}
+
+// atRest says whether nothing but the machine itself matters: it is a member with
+// nothing under way. So a thousand of them cost little.
+func atRest(m *machine, f *fleet) bool {
+	if m.claim != nil || m.unreadable != "" || m.isLeaving() || situationOf(m, f) != present {
+		return false
+	}
+	return m.node.Status.Installed != nil || !m.isControlPlane()
+}
+
+// carryOut does what was decided, saves the record, and tells.
+func (r *reconciler) carryOut(ctx context.Context, d *deed) (reconcile.Result, error) {
+	log := ctrl.LoggerFrom(ctx)
+	trouble := d.do(ctx, d.o.acts)
+	if apierrors.IsConflict(trouble) {
+		// What was decided on is so no more: the change brings the controller back.
+		return reconcile.Result{RequeueAfter: time.Second}, nil
+	}
+	before := d.m.node.Status
+	if d.released {
+		r.forget(d.m.node.Name)
+		result := resultGone
+		switch {
+		case d.m.isKept():
+			result = resultKept
+		case d.m.isMember(), removedHere(d.m):
+			result = resultRemoved
+		}
+		log.Info("released", "result", result)
+		r.tell(d.m.node, []news{{
+			corev1.EventTypeNormal, "Removed", "the Node goes: " + result,
+			func(c *counters) { c.removals.WithLabelValues(result).Inc() },
+		}})
 		return reconcile.Result{}, nil
 	}
-	if err := status.Apply(ctx, r.client, &declared, &next, Manager); err != nil {
+	next := recorded(d, trouble)
+	if !holds(before, next) {
+		if err := status.Apply(ctx, r.Live, d.m.node, &next, Manager); err != nil {
+			if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+				return reconcile.Result{RequeueAfter: time.Second}, errors.Join(trouble, client.IgnoreNotFound(ignoreConflict(err)))
+			}
+			return reconcile.Result{}, errors.Join(trouble, err)
+		}
+		log.Info("status", "phase", next.Phase, "message", messageOf(next, v1alpha1.ConditionReady), "acts", d.o.acts)
+		r.tell(d.m.node, newsOf(before, next, d.f.now))
+		r.tell(d.m.node, d.news())
+	}
+	if trouble != nil {
+		return reconcile.Result{}, trouble
+	}
+	if err := d.do(ctx, d.o.then); err != nil {
 		if apierrors.IsConflict(err) {
-			// It has changed: the change brings the controller back, to look again.
-			return reconcile.Result{}, nil
+			return reconcile.Result{RequeueAfter: time.Second}, nil
 		}
 		return reconcile.Result{}, err
 	}
-	ctrl.LoggerFrom(ctx).Info("status", "phase", next.Phase, "message", next.Conditions[1].Message)
-	r.tell(&declared, next)
-	return reconcile.Result{}, nil
+	return reconcile.Result{RequeueAfter: again(d.f.now, d.o.look)}, nil
 }
 
-// members are the core Node of the declared name, and those of other names that
-// have the declared address.
-func (r *reconciler) members(ctx context.Context, declared *v1alpha1.Node) (*member, []member, error) {
-	var named *member
-	var core corev1.Node
-	switch err := r.client.Get(ctx, client.ObjectKeyFromObject(declared), &core); {
-	case err == nil:
-		m := memberOf(&core)
-		named = &m
-	case !apierrors.IsNotFound(err):
-		return nil, nil, fmt.Errorf("cannot read the core Node %s: %w", declared.Name, err)
+// recorded is the record of what was done, or of what could not be.
+func recorded(d *deed, trouble error) v1alpha1.NodeStatus {
+	if trouble != nil {
+		return troubled(d, trouble)
 	}
-	var list corev1.NodeList
-	address := string(declared.Spec.Address)
-	if err := r.client.List(ctx, &list, client.MatchingFields{byInternalIP: address}); err != nil {
-		return nil, nil, fmt.Errorf("cannot list the core Nodes with the address %s: %w", address, err)
-	}
-	var others []member
-	for i := range list.Items {
-		if list.Items[i].Name != declared.Name {
-			others = append(others, memberOf(&list.Items[i]))
-		}
-	}
-	return named, others, nil
+	return recordOf(d)
 }
 
-// status is what this controller writes: its own fields and conditions.
-func (r *reconciler) status(declared *v1alpha1.Node, v verdict) v1alpha1.NodeStatus {
-	now := r.now()
-	since := declared.Status.PhaseSince
-	if declared.Status.Phase != v.phase || since == nil {
-		t := metav1.NewTime(now).Rfc3339Copy()
-		since = &t
+// news is what only the doing knows.
+func (d *deed) news() []news {
+	if len(d.drainedWith) == 0 {
+		return nil
 	}
-	return v1alpha1.NodeStatus{
-		ObservedGeneration: declared.Generation,
-		Phase:              v.phase,
-		PhaseSince:         since,
-		NodeRef:            v.nodeRef,
-		Conditions: status.Conditions(declared.Status.Conditions,
-			[]metav1.Condition{v.joined, v.ready}, declared.Generation, now),
-	}
+	return []news{{kind: corev1.EventTypeWarning, reason: "DrainTimedOut", message: "these pods go with the member: " + few(d.drainedWith)}}
 }
 
-// holds says whether the status says already what this controller has to say.
-func holds(current, next v1alpha1.NodeStatus) bool {
-	return current.ObservedGeneration == next.ObservedGeneration &&
-		current.Phase == next.Phase &&
-		current.PhaseSince.Equal(next.PhaseSince) &&
-		equality.Semantic.DeepEqual(current.NodeRef, next.NodeRef) &&
-		status.Same(current.Conditions, next.Conditions)
+func ignoreConflict(err error) error {
+	if apierrors.IsConflict(err) {
+		return nil
+	}
+	return err
 }
 
-// tell tells, once the status is saved, what happened.
-func (r *reconciler) tell(declared *v1alpha1.Node, next v1alpha1.NodeStatus) {
-	if meta.IsStatusConditionTrue(next.Conditions, v1alpha1.ConditionJoined) &&
-		!meta.IsStatusConditionTrue(declared.Status.Conditions, v1alpha1.ConditionJoined) {
-		r.events.Eventf(declared, corev1.EventTypeNormal, "Joined", "became the core Node %s", next.NodeRef.Name)
-	}
+// forget drops what is remembered of a machine that is gone.
+func (r *reconciler) forget(name string) {
+	delete(r.traces, name)
+	delete(r.offers, name)
 }

@@ -5,39 +5,10 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
 )
-
-// member is what is seen of a core Node.
-type member struct {
-	name, uid string
-	addresses []string // InternalIP
-	ready     metav1.ConditionStatus
-	message   string // of its Ready condition
-}
-
-func memberOf(n *corev1.Node) member {
-	m := member{name: n.Name, uid: string(n.UID), addresses: internalIPs(n), ready: metav1.ConditionUnknown, message: "the kubelet has said nothing yet"}
-	for _, c := range n.Status.Conditions {
-		if c.Type == corev1.NodeReady {
-			m.ready, m.message = metav1.ConditionStatus(c.Status), c.Message
-		}
-	}
-	return m
-}
-
-func internalIPs(n *corev1.Node) []string {
-	var ips []string
-	for _, a := range n.Status.Addresses {
-		if a.Type == corev1.NodeInternalIP {
-			ips = append(ips, a.Address)
-		}
-	}
-	return ips
-}
 
 // verdict is what is so of a declared Node.
 type verdict struct {
@@ -48,10 +19,11 @@ type verdict struct {
 }
 
 // judge matches a declared Node to its core Node: by its name, and by its
-// address, since a name alone is only what a machine says of itself. named is the
-// core Node of the declared name, if there is one; others are the core Nodes of
+// address, since a name alone is only what a machine says of itself. m.core is the
+// core Node of the declared name, if there is one; m.others are the core Nodes of
 // other names that have the declared address.
-func judge(declared *v1alpha1.Node, named *member, others []member) verdict {
+func judge(m *machine) verdict {
+	declared, named, others := m.node, m.core, m.others
 	address := string(declared.Spec.Address)
 	switch {
 	case named == nil && len(others) > 0:
@@ -91,18 +63,10 @@ func judge(declared *v1alpha1.Node, named *member, others []member) verdict {
 		v.ready.Message = "it is not known whether the core Node is ready: " + named.message
 	}
 	v.phase = v1alpha1.PhaseJoining
-	if wasReady(declared, named.uid) {
+	if m.wasReady() {
 		v.phase = v1alpha1.PhaseNotReady
 	}
 	return v
-}
-
-// wasReady says whether this very core Node was Ready before: one that was
-// deleted and came back joins anew.
-func wasReady(declared *v1alpha1.Node, uid string) bool {
-	s := declared.Status
-	return s.NodeRef != nil && s.NodeRef.UID == uid &&
-		(s.Phase == v1alpha1.PhaseReady || s.Phase == v1alpha1.PhaseNotReady)
 }
 
 // apart is the verdict on a Node that is no core Node's.

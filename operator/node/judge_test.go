@@ -119,7 +119,7 @@ func TestJudge(t *testing.T) {
 				Spec:       v1alpha1.NodeSpec{Address: address},
 				Status:     tc.before,
 			}
-			v := judge(declared, tc.named, tc.others)
+			v := judge(&machine{node: declared, core: tc.named, others: tc.others})
 			got := []string{
 				string(v.phase),
 				v.joined.Type, string(v.joined.Status) + " " + v.joined.Reason,

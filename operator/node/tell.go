@@ -1,0 +1,90 @@
+package node
+
+import (
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
+	"github.com/rhizome-dev/rhizome/internal/provision"
+)
+
+// news is something that happened to a machine.
+type news struct {
+	kind, reason, message string
+	count                 func(*counters)
+}
+
+// newsOf are what happened between two records of a machine.
+func newsOf(before, after v1alpha1.NodeStatus, now time.Time) []news {
+	var all []news
+	tell := func(kind, reason string, count func(*counters), format string, args ...any) {
+		all = append(all, news{kind, reason, clip(fmt.Sprintf(format, args...), 1000), count})
+	}
+	became := func(kind string, status metav1.ConditionStatus) (*metav1.Condition, bool) {
+		old, c := meta.FindStatusCondition(before.Conditions, kind), meta.FindStatusCondition(after.Conditions, kind)
+		return c, c != nil && c.Status == status && (old == nil || old.Status != status || status == metav1.ConditionFalse && old.Reason != c.Reason)
+	}
+	if _, ok := became(v1alpha1.ConditionJoined, metav1.ConditionTrue); ok && after.NodeRef != nil {
+		tell(corev1.EventTypeNormal, "Joined", nil, "became the core Node %s", after.NodeRef.Name)
+	}
+	was, is := before.Claim, after.Claim
+	fresh := is != nil && (was == nil || !was.Opened.Equal(&is.Opened))
+	if fresh {
+		tell(corev1.EventTypeNormal, "ClaimOpened", func(c *counters) { c.opened.WithLabelValues(string(provision.Join)).Inc() },
+			"may be installed until %s (attempt %d)", clock(is.Expires.Time), is.Attempt)
+	}
+	if is != nil && is.State == string(provision.StateFailed) && (fresh || was.State != is.State) {
+		tell(corev1.EventTypeWarning, "AttemptFailed", func(c *counters) { c.failed.Inc() }, "attempt %d: %s", is.Attempt, is.Message)
+	}
+	if is != nil && is.State == string(provision.StateExpired) && (fresh || was.State != is.State) {
+		tell(corev1.EventTypeWarning, "ClaimEnded", nil, "attempt %d: %s", is.Attempt, or(is.Message, "the claim expired"))
+	}
+	if i := after.Installed; i != nil && (before.Installed == nil || !before.Installed.At.Equal(&i.At)) {
+		tell(corev1.EventTypeNormal, "Installed", func(c *counters) { c.installed.Inc() }, "is a Ready member with %s, %s after its claim was opened",
+			i.OperatingSystem, time.Duration(i.Seconds)*time.Second)
+	}
+	if after.Phase == v1alpha1.PhaseFailed && before.Phase != after.Phase {
+		tell(corev1.EventTypeWarning, "Failed", nil, "%s", messageOf(after, v1alpha1.ConditionReady))
+	}
+	if c, ok := became(v1alpha1.ConditionRemoval, metav1.ConditionTrue); ok {
+		tell(corev1.EventTypeNormal, "RemovalBegan", nil, "%s", c.Message)
+	}
+	if c, ok := became(v1alpha1.ConditionRemoval, metav1.ConditionFalse); ok {
+		tell(corev1.EventTypeWarning, "RemovalHeld", func(k *counters) { k.removals.WithLabelValues(resultHeld).Inc() }, "%s: %s", c.Reason, c.Message)
+	}
+	if c, ok := became(v1alpha1.ConditionAdopted, metav1.ConditionTrue); ok {
+		tell(corev1.EventTypeNormal, "Adopted", nil, "%s", c.Message)
+	}
+	if c, ok := became(v1alpha1.ConditionAdopted, metav1.ConditionFalse); ok && c.Reason == v1alpha1.ReasonAdoptionFailed {
+		tell(corev1.EventTypeWarning, "AdoptionFailed", nil, "%s", c.Message)
+	}
+	if before.Phase != "" && before.Phase != after.Phase && before.PhaseSince != nil {
+		took := now.Sub(before.PhaseSince.Time).Seconds()
+		phase := string(before.Phase)
+		all = append(all, news{count: func(c *counters) { c.phases.WithLabelValues(phase).Observe(max(took, 0)) }})
+	}
+	return all
+}
+
+func messageOf(s v1alpha1.NodeStatus, kind string) string {
+	if c := meta.FindStatusCondition(s.Conditions, kind); c != nil {
+		return c.Message
+	}
+	return ""
+}
+
+// tell passes news on, once the record that they come from is saved.
+func (r *reconciler) tell(n *v1alpha1.Node, all []news) {
+	for _, one := range all {
+		if one.count != nil {
+			one.count(metrics)
+		}
+		if one.reason != "" {
+			r.events.Event(n, one.kind, one.reason, one.message)
+		}
+	}
+}
