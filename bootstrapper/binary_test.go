@@ -133,6 +133,9 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"init", t.TempDir(), "--node", "mac=52:54:00:00:00:01"}, exitUsage, "has no name"},
 		{[]string{"init", t.TempDir(), "--node", "name=a,colour=red"}, exitUsage, `unknown key "colour"`},
 		{[]string{"init", t.TempDir(), "--cidr", "192.0.2.0/24", "--gateway", "10.0.0.1"}, exitUsage, "spec.network.gateway"},
+		{[]string{"discovered", "a", "b"}, exitUsage, "wants one directory, or none"},
+		{[]string{"discovered", "--kubeconfig", "/nowhere"}, exitFailed, "/nowhere"},
+		{[]string{"discovered", "--kubeconfig", file}, exitFailed, "there is no kubeconfig: name the kubeconfig that seed wrote"},
 	} {
 		out, errs, code := bootstrapper(t, nil, tc.args...)
 		if code != tc.code || !strings.Contains(out+errs, tc.says) {

@@ -78,7 +78,7 @@ func newRootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newInitCommand(), newCheckCommand(), newSeedCommand())
+	root.AddCommand(newInitCommand(), newCheckCommand(), newSeedCommand(), newDiscoveredCommand())
 	return root
 }
 

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/dynamic"
 
 	"github.com/rhizome-dev/rhizome/crds"
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
@@ -137,11 +138,14 @@ func objectsOf(inv inventory.Inventory) ([]*unstructured.Unstructured, error) {
 	return out, failed
 }
 
-// apply applies one cluster-scoped object (server-side apply) and says whether
-// that changed anything.
+// apply applies one object (server-side apply) and says whether that changed
+// anything.
 func (c *Client) apply(ctx context.Context, resource schema.GroupVersionResource, object *unstructured.Unstructured) (Applied, error) {
 	name := object.GetKind() + "/" + object.GetName()
-	client := c.dynamic.Resource(resource)
+	var client dynamic.ResourceInterface = c.dynamic.Resource(resource)
+	if namespace := object.GetNamespace(); namespace != "" {
+		client = c.dynamic.Resource(resource).Namespace(namespace)
+	}
 	before, err := client.Get(ctx, object.GetName(), metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):

@@ -11,12 +11,14 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/rhizome-dev/rhizome/internal/names"
 )
 
 // The names that everything of ours in a cluster has.
 const (
 	// Namespace of the operator.
-	Namespace = "rhizome-system"
+	Namespace = names.SystemNamespace
 	// Release is the name of the chart's Helm release.
 	Release = "rhizome"
 	// FieldManager owns the fields that the bootstrapper applies.

@@ -296,6 +296,44 @@ func TestANodeIsReadyWhenItsKubeletSaysSo(t *testing.T) {
 	}
 }
 
+func TestWhatTheClusterHoldsIsReadWithItsStatus(t *testing.T) {
+	c, ctx := connect(t), limited(t)
+	if _, err := c.Definitions(ctx); err != nil {
+		t.Fatal(err)
+	}
+	inv := testInventory()
+	inv.Clusters[0].Name, inv.Nodes[0].Name, inv.OperatingSystems[0].Name = "read", "read", "read"
+	objects, err := objectsOf(inventory.Inventory{Clusters: inv.Clusters, Nodes: inv.Nodes, OperatingSystems: inv.OperatingSystems})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range objects {
+		if _, err := c.apply(ctx, resourceOf(o.GetKind()), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	body := `{"status":{"discovered":[{"mac":"52:54:00:00:00:99","firmware":"UEFI","firstSeen":"2026-01-02T03:04:05Z","lastSeen":"2026-01-02T03:04:05Z"}]}}`
+	if _, err := c.dynamic.Resource(resourceOf("Cluster")).Patch(ctx, "read", types.MergePatchType, []byte(body), metav1.PatchOptions{}, "status"); err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.Declared(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seen []v1alpha1.DiscoveredMachine
+	for _, cluster := range got.Clusters {
+		if cluster.Name == "read" {
+			seen = cluster.Status.Discovered
+		}
+	}
+	if len(seen) != 1 || seen[0].MAC != "52:54:00:00:00:99" || seen[0].Firmware != "UEFI" {
+		t.Errorf("discovered are %v", seen)
+	}
+	if n, ok := got.Node("read"); !ok || n.Spec.Address != inv.Nodes[0].Spec.Address || len(got.OperatingSystems) == 0 {
+		t.Errorf("the rest is not there: %+v", got)
+	}
+}
+
 func TestAClusterIsReadyWhenTheOperatorSaidSoOfThisGeneration(t *testing.T) {
 	c, ctx := connect(t), limited(t)
 	if _, err := c.Definitions(ctx); err != nil {
@@ -319,7 +357,10 @@ func TestAClusterIsReadyWhenTheOperatorSaidSoOfThisGeneration(t *testing.T) {
 		}
 	}
 	said, result := make(chan string, 16), make(chan error, 1)
-	go func() { result <- c.ClusterReady(ctx, "generations", func(why string) { said <- why }) }()
+	go func() {
+		_, err := c.ClusterReady(ctx, "generations", func(why string) { said <- why })
+		result <- err
+	}()
 	expect := func(want string) {
 		t.Helper()
 		select {

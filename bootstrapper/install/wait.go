@@ -12,6 +12,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
 )
 
 // until asks check every interval until it says that all is well. What it says
@@ -116,24 +119,36 @@ func podTrouble(pods []corev1.Pod) string {
 }
 
 // ClusterReady waits until the operator says that the Cluster, as it is now, is
-// Ready.
-func (c *Client) ClusterReady(ctx context.Context, name string, said func(string)) error {
-	return until(ctx, time.Second, said, func(ctx context.Context) (string, error) {
+// Ready, or that only the PXE pods are not: they are for machines that are to come,
+// and may have gigabytes to fetch. waiting is then what the operator says of them.
+func (c *Client) ClusterReady(ctx context.Context, name string, said func(string)) (waiting string, err error) {
+	err = until(ctx, time.Second, said, func(ctx context.Context) (string, error) {
 		cluster, err := c.dynamic.Resource(resourceOf("Cluster")).Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return "", err
 		}
-		ready := conditionOf(cluster, "Ready")
-		switch {
-		case ready.Type == "":
-			return "the operator has not looked at the Cluster yet", nil
-		case ready.ObservedGeneration < cluster.GetGeneration():
-			return "the operator has not seen the change yet", nil
-		case ready.Status != metav1.ConditionTrue:
-			return fmt.Sprintf("%s: %s", ready.Reason, ready.Message), nil
-		}
-		return "", nil
+		var why string
+		why, waiting = clusterState(cluster)
+		return why, nil
 	})
+	return waiting, err
+}
+
+// clusterState says why a Cluster is not Ready, or else what it waits for that a
+// seed does not.
+func clusterState(cluster *unstructured.Unstructured) (why, waiting string) {
+	ready, pxe := conditionOf(cluster, v1alpha1.ConditionReady), conditionOf(cluster, v1alpha1.ConditionPXEReady)
+	switch {
+	case ready.Type == "":
+		return "the operator has not looked at the Cluster yet", ""
+	case ready.ObservedGeneration < cluster.GetGeneration():
+		return "the operator has not seen the change yet", ""
+	case ready.Status == metav1.ConditionTrue:
+		return "", ""
+	case pxe.Status == metav1.ConditionFalse && pxe.Reason == v1alpha1.ReasonPXEPodsStarting && ready.Reason == pxe.Reason:
+		return "", pxe.Message
+	}
+	return fmt.Sprintf("%s: %s", ready.Reason, ready.Message), ""
 }
 
 // NodeReady says why a core Node is not Ready; empty when it is.

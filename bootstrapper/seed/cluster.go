@@ -101,6 +101,16 @@ func (f *flow) chart(ctx context.Context, p *progress.Phase) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	handed, err := f.client.Founding(ctx, f.secrets.Founding)
+	var other *install.OtherFoundingError
+	switch {
+	case errors.As(err, &other):
+		return "", withFix(err, "if the cluster was founded from this state directory (%s), delete the Secret and %s: it is made anew", f.state.Path(), goOn)
+	case err != nil:
+		return "", err
+	case handed.Created > 0:
+		p.Note("handed the cluster's tokens over to the operator, which adds members from now on")
+	}
 	theirs, err := f.client.NewerChart(loaded, f.Logger)
 	if err != nil {
 		return "", err
@@ -113,7 +123,7 @@ func (f *flow) chart(ctx context.Context, p *progress.Phase) (string, error) {
 			return "", conflictFix(err)
 		}
 		p.Note("definitions: %s", definitions)
-		release, err := f.client.Chart(ctx, loaded, f.operator.values(), f.Logger)
+		release, err := f.client.Chart(ctx, loaded, f.operator.values(f.archive), f.Logger)
 		if err != nil {
 			return "", err
 		}
@@ -132,8 +142,12 @@ func (f *flow) manifests(ctx context.Context, p *progress.Phase) (string, error)
 		return "", conflictFix(err)
 	}
 	p.Note("%s", applied)
-	if err := f.client.ClusterReady(ctx, f.cluster.Name, func(why string) { p.Note("%s", why) }); err != nil {
+	waiting, err := f.client.ClusterReady(ctx, f.cluster.Name, func(why string) { p.Note("%s", why) })
+	if err != nil {
 		return "", withFix(err, "kubectl --kubeconfig %s describe cluster.rhizome.dev %s says more; then %s", f.kubeconfigPath(), f.cluster.Name, goOn)
+	}
+	if waiting != "" {
+		return fmt.Sprintf("%s; Cluster %s goes on by itself: %s", applied, f.cluster.Name, waiting), nil
 	}
 	return fmt.Sprintf("%s; Cluster %s is Ready", applied, f.cluster.Name), nil
 }

@@ -17,9 +17,11 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/rhizome-dev/rhizome/bootstrapper/state"
+	"github.com/rhizome-dev/rhizome/chart"
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
 	"github.com/rhizome-dev/rhizome/internal/inventory"
 	"github.com/rhizome-dev/rhizome/internal/provision"
+	"github.com/rhizome-dev/rhizome/pxe/media"
 )
 
 func archive(t *testing.T, files map[string]string) []byte {
@@ -143,12 +145,67 @@ func TestOperatorImagesInEveryForm(t *testing.T) {
 		if c.values != nil {
 			want = map[string]any{"image": c.values}
 		}
-		if diff := cmp.Diff(want, got.values()); diff != "" {
+		if diff := cmp.Diff(want, got.values(nil)); diff != "" {
 			t.Errorf("%q: values (-want +got):\n%s", c.given, diff)
 		}
 		if c.file != "" && got.fileName() != c.file {
 			t.Errorf("%q travels as %q, want %q", c.given, got.fileName(), c.file)
 		}
+	}
+}
+
+// The run that installs the chart may be a later one than the run that installed the
+// machine, on which the operator's archive lies.
+func TestTheArchiveThatTravelledIsToldByALaterRun(t *testing.T) {
+	d, err := state.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	const mac = "52:54:00:00:00:01"
+	run := func(digest string, claim *provision.Claim, living bool) *state.Archive {
+		t.Helper()
+		f := &flow{Options: Options{Now: func() time.Time { return at }}, state: d,
+			first: &v1alpha1.Node{Spec: v1alpha1.NodeSpec{MAC: mac}}, claims: provision.NewLedger(nil, nil)}
+		f.first.Name = "alpha"
+		if claim != nil {
+			f.claims = provision.NewLedger([]provision.Claim{*claim}, nil)
+		}
+		if digest != "" {
+			f.operator.source = media.Source{Name: "operator.tar", SHA256: digest}
+		}
+		if living {
+			err = f.knownArchive()
+		} else {
+			err = f.keepArchive()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f.archive
+	}
+	first, second := strings.Repeat("1", 64), strings.Repeat("2", 64)
+	if got := run(first, nil, false); got == nil || got.SHA256 != first {
+		t.Errorf("the first run has %v", got)
+	}
+	if got := run(second, &provision.Claim{Node: "alpha", MAC: mac, Expires: at.Add(time.Hour)}, false); got == nil || got.SHA256 != second {
+		t.Errorf("a run before the machine was installed has %v: it serves the newer one", got)
+	}
+	done := &provision.Claim{Node: "alpha", MAC: mac, ConsumedAt: at, InstalledAt: at, ExchangedAt: at, Expires: at.Add(time.Hour)}
+	if got := run(first, done, false); got == nil || got.SHA256 != second {
+		t.Errorf("a run after the machine got its files has %v", got)
+	}
+	if got := run("", nil, true); got == nil || *got != (state.Archive{Name: "operator.tar", SHA256: second}) {
+		t.Errorf("a run on a living cluster has %v", got)
+	}
+	values := operatorImage{reference: "ghcr.io/a/b:v1"}.values(&state.Archive{Name: "operator.tar", SHA256: first})
+	want := map[string]any{"image": map[string]any{"repository": "ghcr.io/a/b", "tag": "v1", "pullPolicy": "IfNotPresent",
+		"archives": []any{map[string]any{"name": "operator.tar", "sha256": first}}}}
+	if diff := cmp.Diff(want, values); diff != "" {
+		t.Errorf("values (-want +got):\n%s", diff)
+	}
+	if _, err := chart.Render("rhizome", "rhizome-system", values); err != nil {
+		t.Errorf("the chart refuses them: %v", err)
 	}
 }
 

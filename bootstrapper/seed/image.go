@@ -15,6 +15,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/rhizome-dev/rhizome/bootstrapper/state"
 	"github.com/rhizome-dev/rhizome/pxe/media"
 )
 
@@ -151,8 +152,8 @@ func (o operatorImage) sources() []media.Source {
 
 // values are the chart's values for the image. An archive was imported by the
 // node: nothing needs to be pulled, and nothing must be, where there is no
-// registry.
-func (o operatorImage) values() map[string]any {
+// registry. archive is the one that travelled, nil when none did.
+func (o operatorImage) values(archive *state.Archive) map[string]any {
 	if o.reference == "" {
 		return nil
 	}
@@ -165,6 +166,9 @@ func (o operatorImage) values() map[string]any {
 		image["digest"] = digest.DigestStr()
 	} else {
 		image["tag"] = reference.Identifier()
+	}
+	if archive != nil {
+		image["archives"] = []any{map[string]any{"name": archive.Name, "sha256": archive.SHA256}}
 	}
 	return map[string]any{"image": image}
 }

@@ -340,11 +340,25 @@ func (f *flow) showOther(p *progress.Phase, o pxe.Observation) {
 		if f.watch.once("refused " + who + o.Message) {
 			p.Warn("%s: refused: %s", who, o.Message)
 		}
+	case o.Stage == pxe.StageDHCP && f.declaredAs(o.Machine.MAC) != "":
+		if f.watch.once("declared " + string(o.Machine.MAC)) {
+			p.Note("%s (%s) is declared and not the first node: the operator will install it; it boots its own disk", f.declaredAs(o.Machine.MAC), o.Machine.MAC)
+		}
 	case o.Stage == pxe.StageDHCP && o.Decision == pxe.Ignore:
 		if f.watch.once("undeclared " + string(o.Machine.MAC)) {
 			p.Note("%s (%s) asks to boot from the network; no Node declares it, so it gets no answer", o.Machine.MAC, describeMachine(o.Machine))
 		}
 	}
+}
+
+// declaredAs is the name of the Node that declares a MAC; empty: none does.
+func (f *flow) declaredAs(mac pxe.MAC) string {
+	for i := range f.inv.Nodes {
+		if string(f.inv.Nodes[i].Spec.MAC) == string(mac) {
+			return f.inv.Nodes[i].Name
+		}
+	}
+	return ""
 }
 
 func describeMachine(m pxe.Machine) string {

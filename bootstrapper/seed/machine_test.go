@@ -1,12 +1,14 @@
 package seed
 
 import (
+	"bytes"
 	"errors"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/rhizome-dev/rhizome/bootstrapper/progress"
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
 	"github.com/rhizome-dev/rhizome/internal/provision"
 	"github.com/rhizome-dev/rhizome/pxe"
@@ -66,5 +68,32 @@ func TestAClaimIsOpenedOnlyWhenTheMachineNeedsOne(t *testing.T) {
 				t.Errorf("the new claim is %+v", got)
 			}
 		})
+	}
+}
+
+func TestOtherMachinesThatAskAreNamedOnce(t *testing.T) {
+	var out bytes.Buffer
+	display := progress.New(&out, progress.Plain, func() time.Time { return at })
+	f := &flow{Options: Options{Display: display}, watch: newWatch("52:54:00:00:00:01", netip.MustParseAddr("10.77.0.10"))}
+	for name, mac := range map[string]v1alpha1.MAC{"alpha": "52:54:00:00:00:01", "beta": "52:54:00:00:00:02"} {
+		n := v1alpha1.Node{Spec: v1alpha1.NodeSpec{MAC: mac}}
+		n.Name = name
+		f.inv.Nodes = append(f.inv.Nodes, n)
+	}
+	p := display.Phase("wake")
+	for range 3 {
+		for mac, decision := range map[pxe.MAC]pxe.Action{"52:54:00:00:00:02": pxe.BootLocal, "52:54:00:00:00:99": pxe.Ignore} {
+			f.watch.observe(pxe.Observation{Stage: pxe.StageDHCP, Decision: decision, Machine: pxe.Machine{MAC: mac, Firmware: "UEFI"}})
+		}
+		f.show(p, phaseWake)
+	}
+	display.Close()
+	for _, line := range []string{
+		"beta (52:54:00:00:00:02) is declared and not the first node: the operator will install it; it boots its own disk",
+		"52:54:00:00:00:99 (UEFI) asks to boot from the network; no Node declares it",
+	} {
+		if n := strings.Count(out.String(), line); n != 1 {
+			t.Errorf("%q was said %d times:\n%s", line, n, out.String())
+		}
 	}
 }

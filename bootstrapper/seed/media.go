@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/rhizome-dev/rhizome/bootstrapper/progress"
+	"github.com/rhizome-dev/rhizome/bootstrapper/state"
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
 	"github.com/rhizome-dev/rhizome/internal/provision"
 	"github.com/rhizome-dev/rhizome/pxe/media"
@@ -24,6 +25,9 @@ func (f *flow) media(ctx context.Context, p *progress.Phase) (string, error) {
 		return "", withFix(err, "name an image reference, or an OCI archive as made by `make image`")
 	}
 	if f.plan == goOnLiving {
+		if err := f.knownArchive(); err != nil {
+			return "", err
+		}
 		p.Skip("the cluster answers: nothing has to be installed")
 		return "", nil
 	}
@@ -48,6 +52,9 @@ func (f *flow) media(ctx context.Context, p *progress.Phase) (string, error) {
 		f.operator.source = media.Source{URL: "file://" + added.Path, SHA256: added.SHA256, Name: added.Name}
 		f.sizes[added.SHA256] = added.Size
 	}
+	if err := f.keepArchive(); err != nil {
+		return "", err
+	}
 	files, err := provision.Media(f.seeding(), f.first, f.operator.sources()...)
 	if err != nil {
 		return "", err
@@ -62,6 +69,34 @@ func (f *flow) media(ctx context.Context, p *progress.Phase) (string, error) {
 		bytes += fetched.Size
 	}
 	return fmt.Sprintf("%d files, %s, verified", len(files), progress.Size(bytes)), nil
+}
+
+// keepArchive writes down which archive travels, for the chart's values: the run
+// that installs the chart may be a later one, and the file another by then. Once the
+// machine has its credentials it has its files as well.
+func (f *flow) keepArchive() error {
+	if f.machineState() == provision.StateExchanged {
+		return f.knownArchive()
+	}
+	if f.operator.source.SHA256 != "" {
+		f.archive = &state.Archive{Name: f.operator.source.Name, SHA256: f.operator.source.SHA256}
+	}
+	intent, _, err := f.state.Intent()
+	if err != nil {
+		return err
+	}
+	if f.archive == nil && intent.Archive == nil || f.archive != nil && intent.Archive != nil && *f.archive == *intent.Archive {
+		return nil
+	}
+	intent.Archive = f.archive
+	return f.state.SetIntent(intent)
+}
+
+// knownArchive is the archive that travelled.
+func (f *flow) knownArchive() error {
+	intent, _, err := f.state.Intent()
+	f.archive = intent.Archive
+	return err
 }
 
 // releaseFiles adds the k3s project's release files to the cluster's, if it

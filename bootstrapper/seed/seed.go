@@ -135,6 +135,7 @@ type flow struct {
 	// bootFiles are the loaders and installers.
 	bootFiles fs.FS
 	operator  operatorImage
+	archive   *state.Archive // of the operator's image, as it travelled; nil: none
 	watch     *watch
 	service   *service
 	client    *install.Client

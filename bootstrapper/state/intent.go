@@ -18,6 +18,15 @@ type Intent struct {
 	Begun time.Time `json:"begun"`
 	// Finished is when a run first came to its end; zero before.
 	Finished time.Time `json:"finished,omitzero"`
+	// Archive is the operator's image archive that travelled to the first machine;
+	// nil: none.
+	Archive *Archive `json:"archive,omitempty"`
+}
+
+// Archive is an image archive as it lies on the first machine.
+type Archive struct {
+	Name   string `json:"name"`
+	SHA256 string `json:"sha256"`
 }
 
 // Intent is what was written down; false means nothing yet.
