@@ -35,28 +35,29 @@ import (
 	"github.com/rhizome-dev/rhizome/test/firmware"
 	"github.com/rhizome-dev/rhizome/test/kube"
 	"github.com/rhizome-dev/rhizome/test/lab"
+	"github.com/rhizome-dev/rhizome/test/machine"
 )
 
-// programs are built once: the bootstrapper and the operator as they are shipped.
-var programs = sync.OnceValues(func() (string, error) {
+// built is built once: the bootstrapper and the operator as they are shipped.
+type built struct {
+	dir, bootstrapper string
+	programs          machine.Programs
+}
+
+var programs = sync.OnceValues(func() (built, error) {
 	dir, err := os.MkdirTemp("", "seed-programs-")
 	if err != nil {
-		return "", err
+		return built{}, err
 	}
-	for name, from := range map[string]string{"bootstrapper": "../../bootstrapper", "rhizome": "../.."} {
-		build := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, name), from)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("go build %s: %w\n%s", from, err, out)
-		}
-	}
-	return dir, nil
+	b := built{dir: dir}
+	b.bootstrapper, b.programs, err = machine.Build(dir)
+	return b, err
 })
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if dir, err := programs(); err == nil {
-		_ = os.RemoveAll(dir)
+	if b, _ := programs(); b.dir != "" {
+		_ = os.RemoveAll(b.dir)
 	}
 	os.Exit(code)
 }
@@ -65,20 +66,20 @@ func TestMain(m *testing.M) {
 type home struct {
 	t        *testing.T
 	lab      *lab.Lab
-	machine  *machine
-	programs string
-	dir      string // holds manifests, state, cache, boot files
+	machine  *machine.Machine
+	programs built
+	dir      string // holds manifests, state, cache
 }
 
 const declared = "10.77.0.10"
 
 func newHome(t *testing.T) *home {
 	t.Helper()
-	dir, err := programs()
+	programs, err := programs()
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &home{t: t, lab: lab.New(t, lab.Options{}), programs: dir, dir: t.TempDir()}
+	h := &home{t: t, lab: lab.New(t, lab.Options{}), programs: programs, dir: t.TempDir()}
 	host, err := h.lab.Network.Attach("alpha", netip.Prefix{}, netip.Addr{})
 	if err != nil {
 		t.Fatal(err)
@@ -87,18 +88,12 @@ func newHome(t *testing.T) *home {
 	for i := range image {
 		image[i] = byte(rand.Uint32())
 	}
-	h.machine = &machine{
-		name: "alpha", mac: net.HardwareAddr{0x52, 0x54, 0, 0xaa, 0, 1}, address: netip.MustParsePrefix(declared + "/24"),
-		host: host, dir: filepath.Join(h.dir, "disk"), image: image, operator: filepath.Join(dir, "rhizome"), log: t.Logf,
+	h.machine = &machine.Machine{
+		Name: "alpha", MAC: net.HardwareAddr{0x52, 0x54, 0, 0xaa, 0, 1}, UUID: [16]byte{1, 2, 3, 4, 5},
+		Address: netip.MustParsePrefix(declared + "/24"), Host: host, Dir: filepath.Join(h.dir, "alpha"),
+		Image: digest(t, h.write("disk.raw", image)), Programs: programs.programs, Log: t.Logf,
 	}
-	h.write("disk.raw", image)
 	h.writeManifests()
-	// The kernel is never run by the simulated machine: any bytes do.
-	h.write("boot/installer/amd64/vmlinuz", []byte("a kernel"))
-	h.write("boot/installer/amd64/initrd.img", []byte("an initial ramdisk"))
-	if out, err := exec.Command("../../pxe/loader/build.sh", filepath.Join(h.dir, "boot")).CombinedOutput(); err != nil {
-		t.Fatalf("pxe/loader/build.sh: %v\n%s", err, out)
-	}
 	return h
 }
 
@@ -168,7 +163,7 @@ spec:
   role: ControlPlane
   mac: %s
   address: %s
-`, k3s, digest(h.t, k3s), disk, digest(h.t, disk), h.machine.mac, declared))
+`, k3s, digest(h.t, k3s), disk, digest(h.t, disk), h.machine.MAC, declared))
 }
 
 // plugIn gives the machine power until the test ends.
@@ -177,7 +172,7 @@ func (h *home) plugIn() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := h.machine.run(ctx); err != nil && ctx.Err() == nil {
+		if err := h.machine.Run(ctx); err != nil && ctx.Err() == nil {
 			h.t.Errorf("the simulated machine: %v", err)
 		}
 	}()
@@ -213,10 +208,10 @@ func (o *output) String() string {
 func (h *home) start(args ...string) *run {
 	h.t.Helper()
 	args = append([]string{"seed", filepath.Join(h.dir, "manifests"), "--state", filepath.Join(h.dir, "state"), "--cache", filepath.Join(h.dir, "cache"),
-		"--boot-files", filepath.Join(h.dir, "boot"), "--interface", lab.BridgeName, "-o", "plain"}, args...)
+		"--boot-files", h.programs.programs.Boot, "--interface", lab.BridgeName, "-o", "plain"}, args...)
 	r := &run{lines: make(chan string, 4096), closed: make(chan struct{})}
 	// Not bound to the test's context: the test itself ends it, in its own way.
-	r.cmd = h.lab.Network.Command(context.Background(), filepath.Join(h.programs, "bootstrapper"), args...)
+	r.cmd = h.lab.Network.Command(context.Background(), h.programs.bootstrapper, args...)
 	pipe, err := r.cmd.StdoutPipe()
 	if err != nil {
 		h.t.Fatal(err)
@@ -354,7 +349,7 @@ func TestASeedThatIsKilledAtEveryPhaseBoundaryEndsInOneClusterOfOneInstallation(
 	if code := last.end(t); code != 0 {
 		t.Fatalf("the last run ended with %d:\n%s", code, last.output())
 	}
-	if got := h.machine.wiped(); got != 1 {
+	if got := len(h.machine.Wipes()); got != 1 {
 		t.Errorf("the disk was wiped %d times, want once", got)
 	}
 	if claims := h.claims(); len(claims) != 1 || claims[0].Attempt != 1 || claims[0].ExchangedAt.IsZero() {
@@ -414,7 +409,7 @@ func (h *home) foundsNoSecond(t *testing.T) {
 	if out := r.output(); !strings.Contains(out, "found: failed (") || !strings.Contains(out, declared) || !strings.Contains(out, "what to do:") {
 		t.Errorf("the refusal does not say what answers, where, and what to do:\n%s", out)
 	}
-	if got := h.machine.wiped(); got != 1 {
+	if got := len(h.machine.Wipes()); got != 1 {
 		t.Errorf("the disk was wiped %d times, want once", got)
 	}
 }
@@ -493,10 +488,11 @@ func TestAnInterruptedSeedClosesItsPortsAndSaysHowToGoOn(t *testing.T) {
 
 func TestAnInstallersFailureIsShownWithItsReasonAndTriedAgainByAPerson(t *testing.T) {
 	h := newHome(t)
-	h.machine.broken = "two disks match: set spec.disk"
+	const broken = "two disks match: set spec.disk"
+	h.machine.Break(broken)
 	h.plugIn()
 	r := h.start()
-	if code := r.end(t); code != 1 || !strings.Contains(r.output(), "install: failed (") || !strings.Contains(r.output(), h.machine.broken) {
+	if code := r.end(t); code != 1 || !strings.Contains(r.output(), "install: failed (") || !strings.Contains(r.output(), broken) {
 		t.Fatalf("ended with %d:\n%s", code, r.output())
 	}
 	again := h.start()
@@ -511,7 +507,7 @@ func TestAnInstallersFailureIsShownWithItsReasonAndTriedAgainByAPerson(t *testin
 	if code := fourth.end(t); code != 1 || !strings.Contains(fourth.output(), "claim: failed (") || !strings.Contains(fourth.output(), "--retry") {
 		t.Errorf("the fourth run ended with %d:\n%s", code, fourth.output())
 	}
-	if got := h.machine.wiped(); got != 0 {
+	if got := len(h.machine.Wipes()); got != 0 {
 		t.Errorf("the disk was wiped %d times", got)
 	}
 }
@@ -527,7 +523,7 @@ func TestStrangersGetNothingAndAreNamed(t *testing.T) {
 		t.Fatalf("ended early:\n%s", r.output())
 	}
 	laptop := h.lab.Network.Laptop.String()
-	other := &machine{name: "stranger", host: stranger}
+	other := &machine.Machine{Name: "stranger", Host: stranger}
 	secrets := struct {
 		PXE struct{ Certificate []byte }
 	}{}
@@ -538,22 +534,22 @@ func TestStrangersGetNothingAndAreNamed(t *testing.T) {
 	if err := json.Unmarshal(kept, &secrets); err != nil {
 		t.Fatal(err)
 	}
-	_, err = other.call(t.Context(), other.client(string(secrets.PXE.Certificate)), "POST", "https://"+laptop+":7443/v1/credentials", "a-guess", nil)
-	var refused *refusal
-	if !errors.As(err, &refused) || !strings.HasPrefix(refused.status, "403") {
+	_, err = machine.Call(t.Context(), other.Client(string(secrets.PXE.Certificate)), "POST", "https://"+laptop+":7443/v1/credentials", "a-guess", nil)
+	var refused *machine.Refusal
+	if !errors.As(err, &refused) || !strings.HasPrefix(refused.Status, "403") {
 		t.Errorf("a guessed claim: %v, want 403", err)
 	}
 	if !r.until(t, "^wake: warning: 10.77.0.66: refused: ClaimUnknown") {
 		t.Errorf("the refusal was not shown:\n%s", r.output())
 	}
 	for path, want := range map[string]string{"/init/52:54:00:bb:00:01": "404", "/boot/52:54:00:bb:00:01/ipxe": "404", "/media/" + strings.Repeat("0", 64) + "/x": "404"} {
-		_, err := other.call(t.Context(), other.client(""), "GET", "http://"+laptop+":7480"+path, "", nil)
-		if !errors.As(err, &refused) || !strings.HasPrefix(refused.status, want) {
+		_, err := machine.Call(t.Context(), other.Client(""), "GET", "http://"+laptop+":7480"+path, "", nil)
+		if !errors.As(err, &refused) || !strings.HasPrefix(refused.Status, want) {
 			t.Errorf("%s: %v, want %s", path, err, want)
 		}
 	}
 	outcome, err := firmware.Machine{MAC: net.HardwareAddr{0x52, 0x54, 0, 0xbb, 0, 1}, Kind: firmware.UEFI, UUID: [16]byte{9},
-		Waits: []time.Duration{time.Second, time.Second}}.Boot(t.Context(), stranger, ifname)
+		Waits: []time.Duration{time.Second, time.Second}}.Boot(t.Context(), stranger, "eth0")
 	if err != nil || outcome.Local != "no answer" {
 		t.Errorf("an undeclared machine: %+v, %v", outcome, err)
 	}
