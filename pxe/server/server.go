@@ -15,7 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rhizome-dev/rhizome/pxe"
@@ -197,7 +196,7 @@ func (s *Server) listenTCP(port uint16, protocol string) (net.Listener, error) {
 	case err != nil:
 		return nil, fmt.Errorf("cannot open TCP port %d (%s) on %s: %w", port, protocol, s.address, err)
 	}
-	return netutil.LimitListener(l, maxConnections), nil
+	return newLimitListener(l.(*net.TCPListener), maxConnections), nil
 }
 
 // Serve answers until ctx ends, then closes everything that Listen opened and

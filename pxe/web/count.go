@@ -31,8 +31,19 @@ func (w *statusWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// ReadFrom implements io.ReaderFrom.
-func (w *statusWriter) ReadFrom(r io.Reader) (int64, error) { return io.Copy(w.ResponseWriter, r) }
+// ReadFrom implements io.ReaderFrom. A file on its way is sent by the kernel where
+// that is possible.
+func (w *statusWriter) ReadFrom(r io.Reader) (int64, error) {
+	if part, ok := r.(*io.LimitedReader); ok {
+		if m, ok := part.R.(*meter); ok && m.onDisk() {
+			n, err := m.send(w.ResponseWriter, part.N)
+			part.N -= n
+			return n, err
+		}
+	}
+	// The response's own ReadFrom would send the header apart from the body.
+	return io.Copy(struct{ io.Writer }{w.ResponseWriter}, r)
+}
 
 // Unwrap is for http.ResponseController.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -92,9 +93,18 @@ func (h *Handlers) bootFile(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-cache") // the decision may change any moment
 	}
 	h.send(w, r, content{
-		ReadSeeker: file, size: file.Size(), modTime: file.ModTime,
+		ReadSeeker: body(file), size: file.Size(), modTime: file.ModTime,
 		contentType: file.ContentType, etag: file.ETag,
 	}, pxe.Observation{Machine: pxe.Machine{MAC: file.MAC}, Stage: file.Stage, Message: file.Name})
+}
+
+// body is a boot file, as the file on the disk if it is served as it lies there.
+func body(file *bootfs.File) io.ReadSeeker {
+	reader, offset, size := file.Outer()
+	if onDisk, ok := reader.(*os.File); ok && offset == 0 && size == file.Size() {
+		return onDisk
+	}
+	return file
 }
 
 func (h *Handlers) media(w http.ResponseWriter, r *http.Request) {

@@ -3,6 +3,7 @@ package web
 import (
 	"io"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/rhizome-dev/rhizome/pxe"
@@ -13,6 +14,9 @@ const (
 	tellEvery = time.Second
 	// stall is how long a client may take no byte at all.
 	stall = time.Minute
+	// piece is how much is sent at a time by the kernel, in bytes: a slow client
+	// takes it in less than stall.
+	piece = 256 << 10
 )
 
 // meter is a file on its way to a machine. It tells the backend how far it is,
@@ -39,20 +43,49 @@ func (m *meter) Seek(offset int64, whence int) (int64, error) {
 
 // Read implements io.Reader. Each read comes just before the write to the client.
 func (m *meter) Read(b []byte) (int, error) {
-	now := m.now()
-	if m.told.IsZero() || now.Sub(m.told) >= tellEvery {
-		// A connection that knows no deadline is a test's: it cannot stall.
-		_ = m.response.SetWriteDeadline(time.Now().Add(stall))
-		if m.told.IsZero() {
-			m.told = now
-		} else {
-			m.tell(now)
-		}
-	}
+	m.tick()
 	n, err := m.ReadSeeker.Read(b)
 	m.at += int64(n)
 	m.sent += int64(n)
 	return n, err
+}
+
+// onDisk says whether the kernel can send the file by itself.
+func (m *meter) onDisk() bool {
+	_, ok := m.ReadSeeker.(*os.File)
+	return ok
+}
+
+// send sends the next n bytes, or less at the end of the file, by sendfile(2) if the
+// response allows it.
+func (m *meter) send(to http.ResponseWriter, n int64) (sent int64, err error) {
+	for sent < n {
+		m.tick()
+		want := min(piece, n-sent)
+		got, err := io.Copy(to, io.LimitReader(m.ReadSeeker, want))
+		m.at += got
+		m.sent += got
+		sent += got
+		if err != nil || got < want {
+			return sent, err
+		}
+	}
+	return sent, nil
+}
+
+// tick comes before each write to the client.
+func (m *meter) tick() {
+	now := m.now()
+	if !m.told.IsZero() && now.Sub(m.told) < tellEvery {
+		return
+	}
+	// A connection that knows no deadline is a test's: it cannot stall.
+	_ = m.response.SetWriteDeadline(time.Now().Add(stall))
+	if m.told.IsZero() {
+		m.told = now
+	} else {
+		m.tell(now)
+	}
 }
 
 // finish tells how far the file went; nothing if none of it was asked for.
