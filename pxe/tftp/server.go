@@ -2,6 +2,7 @@
 package tftp
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,8 @@ const Port = 69
 const (
 	// maxBlock fills an Ethernet frame: 1500 less the headers of IP, UDP and TFTP.
 	maxBlock = 1468
+	// readAhead is how much of a file is read at a time, in bytes.
+	readAhead = 32 << 10
 	// maxTransfers at once, in all and to one address. Firmware needs one or two.
 	maxTransfers, maxTransfersEach = 256, 8
 	// maxDuration of a transfer. The largest loader takes a second.
@@ -105,7 +108,7 @@ func (s *Server) send(ctx context.Context, name string, to io.ReaderFrom) error 
 	defer func() { _ = file.Close() }()
 
 	start := s.Now()
-	n, err := to.ReadFrom(&limited{File: file, ctx: ctx, until: start.Add(maxDuration), now: s.Now})
+	n, err := to.ReadFrom(&limited{ReadSeeker: newAhead(file), ctx: ctx, until: start.Add(maxDuration), now: s.Now})
 	s.meter().Sent(pxe.ProtocolTFTP, n)
 	seen := pxe.Observation{
 		Time: s.Now(), Machine: pxe.Machine{MAC: file.MAC}, From: from, Stage: file.Stage,
@@ -163,7 +166,7 @@ func (s *Server) leave(from netip.Addr) {
 // limited is a file that can no longer be read when its time is up. It keeps
 // Seek, by which the library learns the size.
 type limited struct {
-	*bootfs.File
+	io.ReadSeeker
 	ctx   context.Context
 	until time.Time
 	now   func() time.Time
@@ -177,5 +180,29 @@ func (l *limited) Read(b []byte) (int, error) {
 	if l.now().After(l.until) {
 		return 0, fmt.Errorf("the transfer took longer than %v", maxDuration)
 	}
-	return l.File.Read(b)
+	return l.ReadSeeker.Read(b)
+}
+
+// ahead reads a file in larger pieces than blocks: a system call for each block is
+// felt.
+type ahead struct {
+	file   io.ReadSeeker
+	buffer *bufio.Reader
+}
+
+func newAhead(file io.ReadSeeker) *ahead {
+	return &ahead{file: file, buffer: bufio.NewReaderSize(file, readAhead)}
+}
+
+// Read implements io.Reader.
+func (a *ahead) Read(b []byte) (int, error) { return a.buffer.Read(b) }
+
+// Seek implements io.Seeker.
+func (a *ahead) Seek(offset int64, whence int) (int64, error) {
+	if whence == io.SeekCurrent {
+		offset -= int64(a.buffer.Buffered())
+	}
+	at, err := a.file.Seek(offset, whence)
+	a.buffer.Reset(a.file)
+	return at, err
 }

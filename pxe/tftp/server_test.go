@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -253,7 +254,7 @@ func TestATransferEndsWithItsTimeOrTheServer(t *testing.T) {
 	}
 	now := time.Unix(0, 0)
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &limited{File: file, ctx: ctx, until: now.Add(time.Minute), now: func() time.Time { return now }}
+	l := &limited{ReadSeeker: newAhead(file), ctx: ctx, until: now.Add(time.Minute), now: func() time.Time { return now }}
 	if _, err := l.Read(make([]byte, 1)); err != nil {
 		t.Error(err)
 	}
@@ -265,6 +266,35 @@ func TestATransferEndsWithItsTimeOrTheServer(t *testing.T) {
 	cancel()
 	if _, err := l.Read(make([]byte, 1)); err == nil {
 		t.Error("read after the server's end")
+	}
+}
+
+func TestReadingAheadKeepsThePosition(t *testing.T) {
+	content := make([]byte, 3*readAhead)
+	for i := range content {
+		content[i] = byte(i / 1000)
+	}
+	a := newAhead(bytes.NewReader(content))
+	for _, c := range []struct {
+		offset int64
+		whence int
+		want   int64 // position
+	}{
+		{0, io.SeekCurrent, 0},
+		{5000, io.SeekStart, 5000},
+		{-500, io.SeekCurrent, 5500}, // 1000 bytes were read
+		{1000, io.SeekCurrent, 7500},
+		{-2000, io.SeekEnd, int64(len(content)) - 2000},
+		{0, io.SeekStart, 0},
+	} {
+		at, err := a.Seek(c.offset, c.whence)
+		if err != nil || at != c.want {
+			t.Fatalf("Seek(%d, %d) = %d, %v, want %d", c.offset, c.whence, at, err, c.want)
+		}
+		got := make([]byte, 1000)
+		if _, err := io.ReadFull(a, got); err != nil || !bytes.Equal(got, content[at:at+1000]) {
+			t.Fatalf("after Seek(%d, %d): the wrong bytes, %v", c.offset, c.whence, err)
+		}
 	}
 }
 
