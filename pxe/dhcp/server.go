@@ -77,6 +77,7 @@ func (s *Responder) Close() error {
 
 func (s *Responder) loop(ctx context.Context, conn portConn) {
 	buf := make([]byte, 4096)
+	mine := 0 // the interface's index, once a packet has shown it
 	for {
 		n, cm, from, err := conn.ReadFrom(buf)
 		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
@@ -93,8 +94,11 @@ func (s *Responder) loop(ctx context.Context, conn portConn) {
 			continue
 		}
 		udp, ok := from.(*net.UDPAddr)
-		if !ok || !s.ours(cm) {
+		if !ok || cm != nil && cm.IfIndex != mine && !s.ours(cm) {
 			continue
+		}
+		if cm != nil {
+			mine = cm.IfIndex
 		}
 		reply, to := s.Handle(buf[:n], conn.port, udp.AddrPort())
 		if reply == nil {
@@ -111,7 +115,8 @@ func (s *Responder) loop(ctx context.Context, conn portConn) {
 }
 
 // ours is false for a packet that is known to have come in on another interface:
-// a second line of defence behind the binding of the socket.
+// a second line of defence behind the binding of the socket. It asks the kernel for
+// all its interfaces, which takes longer than an answer.
 func (s *Responder) ours(cm *ipv4.ControlMessage) bool {
 	if cm == nil || cm.IfIndex == 0 {
 		return true
