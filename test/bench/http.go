@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -35,35 +36,28 @@ func (b *pxeBench) measureHTTP(ctx context.Context) error {
 		{ours, func(ctx context.Context) (*daemon, error) { return b.startOurs(ctx, "http") }},
 		{"nginx", func(ctx context.Context) (*daemon, error) { return b.startNginx(ctx, root) }},
 	}
-	type rates struct{ requests, bytes float64 }
-	found, err := measureEach(ctx, subjects, func(ctx context.Context) error {
+	ready := func(ctx context.Context) error {
 		_, err := b.get(ctx, config)
 		return err
-	}, func(ctx context.Context, name string) (rates, error) {
+	}
+	found, err := b.measureEach(ctx, subjects, ready, func(ctx context.Context, name string) (figures, error) {
 		if name == ours {
 			if err := b.copyTo(ctx, root, config, image); err != nil {
-				return rates{}, err
+				return nil, err
 			}
 		}
 		small, err := b.wrk(ctx, configClients, config)
 		if err != nil {
-			return rates{}, err
+			return nil, err
 		}
-		progress("HTTP, %s: %.0f requests/s of a config", name, small.requests)
 		large, err := b.wrk(ctx, mediaClients, image)
-		progress("HTTP, %s: %.0f MB/s of media", name, large.bytes/1e6)
-		return rates{small.requests, large.bytes}, err
+		return figures{"config: requests/s": small.requests, "media: MB/s": large.bytes / 1e6}, err
 	})
 	if err != nil {
 		return err
 	}
-	requests, megabytes := map[string]float64{}, map[string]float64{}
-	for name, r := range found {
-		requests[name], megabytes[name] = r.requests, r.bytes/1e6
-	}
-	b.table.compare("HTTP, config: requests/s", subjects, requests)
-	b.table.compare("HTTP, media: MB/s", subjects, megabytes)
-	b.table.rows = append(b.table.rows, row{"HTTP, media: MB/s", megabytes[ours], "raw TCP", b.floor / 1e6})
+	b.table.compare("HTTP, ", subjects, found)
+	b.table.rows = append(b.table.rows, row{"HTTP, media: MB/s", found[ours]["media: MB/s"], "raw TCP", b.floor / 1e6})
 	return nil
 }
 
@@ -106,11 +100,10 @@ func (b *pxeBench) get(ctx context.Context, path string) ([]byte, error) {
 type fetched struct{ requests, bytes float64 }
 
 func (b *pxeBench) wrk(ctx context.Context, clients int, path string) (fetched, error) {
-	seconds := max(1, int(b.duration.Seconds()))
 	ctx, cancel := context.WithTimeout(ctx, b.duration+30*time.Second)
 	defer cancel()
 	cmd, err := b.peers.command(ctx, b.client, "wrk", "--threads", "1", "--connections", strconv.Itoa(clients),
-		"--duration", strconv.Itoa(seconds)+"s", "--timeout", "20s", "http://"+httpAddress.String()+path)
+		"--duration", fmt.Sprintf("%.0fs", math.Floor(b.duration.Seconds())), "--timeout", "20s", "http://"+httpAddress.String()+path)
 	if err != nil {
 		return fetched{}, err
 	}

@@ -7,11 +7,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/rhizome-dev/rhizome/pxe/media"
@@ -53,6 +56,7 @@ func addressOf(i int) netip.Addr {
 // runs, and the clients' hosts.
 type pxeBench struct {
 	duration time.Duration // of one measurement
+	rounds   int           // how often each server is measured
 	machines int           // that boot at once
 	profiles string        // directory for CPU profiles of our service; empty: none
 
@@ -78,6 +82,7 @@ func benchPXE(ctx context.Context, args []string) (err error) {
 	var only string
 	set := flag.NewFlagSet("pxe", flag.ContinueOnError)
 	set.DurationVar(&b.duration, "duration", 5*time.Second, "of one measurement")
+	set.IntVar(&b.rounds, "rounds", 3, "how often each server is measured, in turn: the medians count")
 	set.IntVar(&b.machines, "machines", 200, "that boot at once, at most 1000")
 	set.StringVar(&only, "only", "", "one part: dhcp, tftp, http or boots")
 	set.StringVar(&b.profiles, "profiles", "", "directory for CPU profiles of our service")
@@ -86,6 +91,9 @@ func benchPXE(ctx context.Context, args []string) (err error) {
 	}
 	if b.machines < 1 || b.machines > declaredMachines {
 		return fmt.Errorf("-machines %d: want 1 to %d", b.machines, declaredMachines)
+	}
+	if b.rounds < 1 || b.duration < time.Second {
+		return errors.New("-rounds must be 1 or more, -duration 1s or more")
 	}
 	if b.peers, err = unpackPeers(ctx); err != nil {
 		return err
@@ -200,32 +208,60 @@ type subject struct {
 
 const ours = "rhizome"
 
-// measureEach starts the servers, one after the other, waits until each answers and
-// measures it.
-func measureEach[T any](ctx context.Context, subjects []subject, ready func(context.Context) error, measure func(context.Context, string) (T, error)) (map[string]T, error) {
-	results := map[string]T{}
-	for _, s := range subjects {
-		result, err := measureOne(ctx, s, ready, measure)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", s.name, err)
+// figures of one server, by what was measured. More is better.
+type figures map[string]float64
+
+// measureEach measures the servers in turn, as often as there are rounds, so that
+// what else the machine does meets all alike. It returns the medians.
+func (b *pxeBench) measureEach(ctx context.Context, subjects []subject, ready func(context.Context) error, measure func(context.Context, string) (figures, error)) (map[string]figures, error) {
+	all := map[string]map[string][]float64{}
+	for round := range b.rounds {
+		for _, s := range subjects {
+			found, err := measureOne(ctx, s, ready, measure)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", s.name, err)
+			}
+			progress("round %d of %d, %s: %s", round+1, b.rounds, s.name, found)
+			for what, f := range found {
+				if all[s.name] == nil {
+					all[s.name] = map[string][]float64{}
+				}
+				all[s.name][what] = append(all[s.name][what], f)
+			}
 		}
-		results[s.name] = result
 	}
-	return results, nil
+	medians := map[string]figures{}
+	for name, found := range all {
+		medians[name] = figures{}
+		for what, values := range found {
+			slices.Sort(values)
+			medians[name][what] = values[len(values)/2]
+		}
+	}
+	return medians, nil
 }
 
-func measureOne[T any](ctx context.Context, s subject, ready func(context.Context) error, measure func(context.Context, string) (T, error)) (result T, err error) {
+func measureOne(ctx context.Context, s subject, ready func(context.Context) error, measure func(context.Context, string) (figures, error)) (found figures, err error) {
 	d, err := s.start(ctx)
 	if err != nil {
-		return result, err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, d.stop()) }()
 	if err := d.waitUntil(ctx, ready); err != nil {
-		return result, err
+		return nil, err
 	}
-	result, err = measure(ctx, s.name)
+	found, err = measure(ctx, s.name)
 	if err != nil {
 		err = fmt.Errorf("%w; the server said:\n%s", err, d.log.String())
 	}
-	return result, err
+	return found, err
+}
+
+// String has the figures in the order of their names.
+func (f figures) String() string {
+	var words []string
+	for _, what := range slices.Sorted(maps.Keys(f)) {
+		words = append(words, what+" "+figure(f[what]))
+	}
+	return strings.Join(words, ", ")
 }

@@ -18,8 +18,6 @@ import (
 	"net/netip"
 	"os"
 	"runtime/pprof"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -150,53 +148,4 @@ func startService(ctx context.Context, host *lab.Namespace, config serviceConfig
 	cmd := host.Command(ctx, program, serviceCommand)
 	cmd.Stdin = bytes.NewReader(text)
 	return startDaemon("rhizome", cmd)
-}
-
-// usage is what a process has taken so far.
-type usage struct {
-	peak      int64         // resident memory at its highest, in bytes
-	processor time.Duration // of all threads, in the kernel too
-}
-
-// usageOf reads proc(5). The process must be alive.
-func usageOf(pid int) (usage, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return usage{}, err
-	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return usage{}, err
-	}
-	return parseUsage(string(status), string(stat))
-}
-
-// ticks a second of the times in /proc (USER_HZ), the same on all of Go's Linux.
-const ticks = 100
-
-func parseUsage(status, stat string) (usage, error) {
-	var u usage
-	for line := range strings.Lines(status) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kilobytes, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
-			if err != nil {
-				return u, fmt.Errorf("cannot read the line %q of /proc/PID/status: %w", line, err)
-			}
-			u.peak = kilobytes << 10
-		}
-	}
-	// The second field is the program's name in parentheses, which may hold anything;
-	// utime and stime are the 14th and 15th.
-	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 13 || u.peak == 0 {
-		return u, errors.New("cannot read /proc/PID/stat or /proc/PID/status: a field is missing")
-	}
-	for _, field := range fields[11:13] {
-		n, err := strconv.ParseInt(field, 10, 64)
-		if err != nil {
-			return u, fmt.Errorf("cannot read /proc/PID/stat: %w", err)
-		}
-		u.processor += time.Duration(n) * (time.Second / ticks)
-	}
-	return u, nil
 }

@@ -5,6 +5,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"text/tabwriter"
 )
 
@@ -25,11 +27,14 @@ type table struct {
 	notes []note
 }
 
-// compare adds a row for each peer, in the order of the subjects.
-func (t *table) compare(what string, subjects []subject, figures map[string]float64) {
-	for _, s := range subjects {
-		if s.name != ours {
-			t.rows = append(t.rows, row{what, figures[ours], s.name, figures[s.name]})
+// compare adds a row for each figure and peer, in the order of the subjects. prefix
+// says what the figures belong to.
+func (t *table) compare(prefix string, subjects []subject, found map[string]figures) {
+	for _, what := range slices.Sorted(maps.Keys(found[ours])) {
+		for _, s := range subjects {
+			if s.name != ours {
+				t.rows = append(t.rows, row{prefix + what, found[ours][what], s.name, found[s.name][what]})
+			}
 		}
 	}
 }

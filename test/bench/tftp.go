@@ -37,38 +37,26 @@ func (b *pxeBench) measureTFTP(ctx context.Context) error {
 		{"tftpd-hpa", b.startTftpd},
 	}
 	ready := func(context.Context) error { return fetchLoader(hosts[0]) }
-	type rates struct{ one, many float64 } // files a second
-	found, err := measureEach(ctx, subjects, ready, func(ctx context.Context, name string) (rates, error) {
-		one, err := b.fetchAll(ctx, hosts[:1])
-		if err != nil {
-			return rates{}, err
+	many := fmt.Sprintf(" %d clients: ", tftpClients)
+	found, err := b.measureEach(ctx, subjects, ready, func(ctx context.Context, _ string) (figures, error) {
+		f := figures{}
+		for _, m := range []struct {
+			what  string
+			hosts []*lab.Namespace
+		}{{" 1 client: ", hosts[:1]}, {many, hosts}} {
+			rate, err := b.fetchAll(ctx, m.hosts)
+			if err != nil {
+				return nil, err
+			}
+			f[m.what+"files/s (1 MiB)"] = rate
+			f[m.what+"MB/s"] = rate * loaderSize / 1e6
 		}
-		progress("TFTP, %s, 1 client: %.1f files/s", name, one)
-		many, err := b.fetchAll(ctx, hosts)
-		if err != nil {
-			return rates{}, err
-		}
-		progress("TFTP, %s, %d clients: %.1f files/s", name, tftpClients, many)
-		return rates{one, many}, nil
+		return f, nil
 	})
 	if err != nil {
 		return err
 	}
-	for _, m := range []struct {
-		what string
-		of   func(rates) float64
-	}{
-		{"TFTP, 1 client: %s", func(r rates) float64 { return r.one }},
-		{fmt.Sprintf("TFTP, %d clients: %%s", tftpClients), func(r rates) float64 { return r.many }},
-	} {
-		files, megabytes := map[string]float64{}, map[string]float64{}
-		for name, r := range found {
-			files[name] = m.of(r)
-			megabytes[name] = m.of(r) * loaderSize / 1e6
-		}
-		b.table.compare(fmt.Sprintf(m.what, "files/s (1 MiB)"), subjects, files)
-		b.table.compare(fmt.Sprintf(m.what, "MB/s"), subjects, megabytes)
-	}
+	b.table.compare("TFTP,", subjects, found)
 	return nil
 }
 
