@@ -17,6 +17,11 @@ var gitOpsRefused = slices.Concat([]bad{
 	{name: "charts with a password", of: "gitops", set: fields{"spec.argoCD.repository": "https://me:secret@example.org/charts"}, field: "spec.argoCD.repository", message: chartsWanted},
 	{name: "a chart that is no name", of: "gitops", set: fields{"spec.argoCD.chart": "argo/argo-cd"}, field: "spec.argoCD.chart", message: "must be the name of a chart, such as argo-cd"},
 	{name: "a range of versions", of: "gitops", set: fields{"spec.argoCD.version": "^7.9.0"}, field: "spec.argoCD.version", message: "must be one version, such as 7.9.1, not a range"},
+	{name: "a namespace in upper case", of: "gitops", set: fields{"spec.argoCD.namespace": "ArgoCD"}, field: "spec.argoCD.namespace", message: "must be the name of a namespace: lower-case letters, digits and dashes"},
+	{name: "another namespace than at first", of: "gitops", update: true, set: fields{"spec.argoCD.namespace": "argo"}, field: "spec.argoCD.namespace", message: "is immutable: the Applications live in the namespace that Argo CD was installed in"},
+
+	// spec.source
+	{name: "a pin to a home that is not declared", of: "gitops", set: fields{"spec.home": remove{}, "spec.source": "Home"}, field: "spec.source", message: "cannot be Home without spec.home"},
 
 	// spec.seed
 	{name: "a repository that is no URL", of: "gitops", set: fields{"spec.seed.url": "you/homelab"}, field: "spec.seed.url", message: repositoryWanted},
@@ -31,6 +36,9 @@ var gitOpsRefused = slices.Concat([]bad{
 		message: "must be the name of a Gitea organisation: letters, digits, dashes, underscores and dots"},
 	{name: "a repository with a slash", of: "gitops", set: fields{"spec.home.repository": "home/lab"}, field: "spec.home.repository",
 		message: "must be the name of a repository: letters, digits, dashes, underscores and dots"},
+	{name: "Gitea in a layer that is not there", of: "gitops", set: fields{"spec.home.layer": "platform"}, field: "spec.home.layer", message: "must be the name of a layer in spec.layers: the one that Gitea is deployed in"},
+	{name: "a push mirror every now and then", of: "gitops", set: fields{"spec.home.pushMirror.interval": "daily"}, field: "spec.home.pushMirror.interval", message: "must be a duration such as 8h or 30m"},
+	{name: "a push mirror at every moment", of: "gitops", set: fields{"spec.home.pushMirror.interval": "9m59s"}, field: "spec.home.pushMirror.interval", message: "must be between 10m and 168h"},
 
 	// spec.layers
 	{name: "a layer in upper case", of: "gitops", set: fields{"spec.layers[1].name": "Apps"}, field: "spec.layers[1].name", message: "must be lower-case letters, digits and dashes, such as platform"},
@@ -42,4 +50,5 @@ var gitOpsRefused = slices.Concat([]bad{
 },
 	nameRefused("gitops", "spec.seed.credentials.name", "a Secret"),
 	nameRefused("gitops", "spec.home.credentials.name", "a Secret"),
+	nameRefused("gitops", "spec.home.pushMirror.credentials.name", "a Secret"),
 )

@@ -38,7 +38,10 @@ var accepted = []struct {
 	{name: "a repository over ssh", of: "gitops", set: fields{"spec.seed.url": "git@github.com:you/homelab.git"}},
 	{name: "a repository over ssh with a port", of: "gitops", set: fields{"spec.seed.url": "ssh://git@git.home:2222/you/homelab.git"}},
 	{name: "charts in a registry", of: "gitops", set: fields{"spec.argoCD.repository": "oci://ghcr.io/argoproj/argo-helm"}},
-	{name: "the layers by default", of: "gitops", set: fields{"spec.layers": remove{}}},
+	{name: "the layers by default", of: "gitops", set: fields{"spec.layers": remove{}, "spec.home.layer": remove{}}},
+	{name: "a seed that stays the source", of: "gitops", set: fields{"spec.home": remove{}}},
+	{name: "the source pinned to the home", of: "gitops", set: fields{"spec.source": "Home"}},
+	{name: "the rarest push mirror", of: "gitops", set: fields{"spec.home.pushMirror.interval": "168h"}},
 }
 
 const zeros64 = "0000000000000000000000000000000000000000000000000000000000000000"

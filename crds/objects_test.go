@@ -132,6 +132,9 @@ spec:
     repository: https://argoproj.github.io/argo-helm
     chart: argo-cd
     version: 7.9.1
+    namespace: argocd
+    values: {configs: {params: {server.insecure: true}}, replicas: 2}
+  source: Auto
   seed:
     url: https://github.com/you/homelab.git
     branch: main
@@ -141,9 +144,13 @@ spec:
     owner: home
     repository: homelab
     credentials: {name: gitea-admin}
+    layer: system
+    pushMirror:
+      credentials: {name: github-push}
+      interval: 1h30m
   layers:
-  - {name: system, path: "system/*"}
-  - {name: apps, path: apps, dependsOn: [system]}
+  - {name: system, path: "system/*", removal: Keep}
+  - {name: apps, path: apps, dependsOn: [system], removal: Delete}
 `,
 }
 

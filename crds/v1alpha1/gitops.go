@@ -1,17 +1,22 @@
 package v1alpha1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
 
 // GitOps describes where the cluster's desired state comes from: Argo CD, the
 // layers, the seed source (GitHub) and the home source (the cluster's own
-// Gitea). There is one. The schema stands; no controller acts on it yet.
+// Gitea). There is one.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,path=gitops,singular=gitops
 // +kubebuilder:printcolumn:name="Source",type=string,JSONPath=`.status.activeSource`
+// +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
 // +kubebuilder:printcolumn:name="Revision",type=string,JSONPath=`.status.revision`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type GitOps struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -31,6 +36,9 @@ type GitOpsList struct {
 }
 
 // GitOpsSpec is what a person wants.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.home) || self.layers.exists(l, l.name == self.home.layer)",message="must be the name of a layer in spec.layers: the one that Gitea is deployed in",fieldPath=".home.layer"
+// +kubebuilder:validation:XValidation:rule="self.source != 'Home' || has(self.home)",message="cannot be Home without spec.home",fieldPath=".source"
 type GitOpsSpec struct {
 	// ArgoCD is the Helm chart that Argo CD is installed from.
 	// +optional
@@ -41,12 +49,18 @@ type GitOpsSpec struct {
 	// Home is the source once the cluster hosts it itself. Empty: the seed stays.
 	// +optional
 	Home *HomeSource `json:"home,omitempty"`
+	// Source pins the source of truth: Auto (default: the seed at first, the home
+	// once it has everything), Seed or Home. A pin does not move the layers to a
+	// source that lacks what was synced already.
+	// +optional
+	// +kubebuilder:default=Auto
+	Source SourcePin `json:"source,omitempty"`
 	// Layers in which directories of the repository are applied.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=16
-	// +kubebuilder:default={{name: "bootstrap", path: "bootstrap/*"}, {name: "system", path: "system/*"}, {name: "platform", path: "platform/*", dependsOn: {"system"}}, {name: "apps", path: "apps/*", dependsOn: {"system","platform"}}}
+	// +kubebuilder:default={{name: "bootstrap", path: "bootstrap/*"}, {name: "system", path: "system/*"}, {name: "platform", path: "platform/*", dependsOn: {"system"}}, {name: "apps", path: "apps/*", dependsOn: {"system","platform"}, removal: Delete}}
 	// +kubebuilder:validation:XValidation:rule="[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15].all(i, i >= self.size() || !has(self[i].dependsOn) || self[i].dependsOn.all(d, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15].exists(j, j < i && self[j].name == d)))",message="must name in dependsOn only layers that stand before it in the list, so that none waits for itself"
 	Layers []Layer `json:"layers,omitempty"`
 }
@@ -71,7 +85,32 @@ type ArgoCDSpec struct {
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:XValidation:rule="self.matches('^v?[0-9]+[.][0-9]+[.][0-9]+([-+][0-9A-Za-z.+-]+)?$')",message="must be one version, such as 7.9.1, not a range"
 	Version string `json:"version,omitempty"`
+	// Namespace that Argo CD is installed in. Immutable.
+	// +optional
+	// +kubebuilder:default=argocd
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="must be the name of a namespace: lower-case letters, digits and dashes"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable: the Applications live in the namespace that Argo CD was installed in"
+	Namespace string `json:"namespace,omitempty"`
+	// Values of the chart. They are used once, when Argo CD is installed; afterwards
+	// it manages itself from the repository.
+	// +optional
+	// +kubebuilder:pruning:PreserveUnknownFields
+	Values *runtime.RawExtension `json:"values,omitempty"`
 }
+
+// SourcePin says which source the layers follow.
+//
+// +kubebuilder:validation:Enum=Auto;Seed;Home
+type SourcePin string
+
+// The pins.
+const (
+	PinAuto SourcePin = "Auto"
+	PinSeed SourcePin = "Seed"
+	PinHome SourcePin = "Home"
+)
 
 // GitSource is a branch of a git repository.
 type GitSource struct {
@@ -105,8 +144,36 @@ type HomeSource struct {
 	// +kubebuilder:validation:MaxLength=100
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9._-]+$')",message="must be the name of a repository: letters, digits, dashes, underscores and dots"
 	Repository string `json:"repository"`
-	// Credentials is a Secret with username and password of an administrator.
+	// Credentials is a Secret with username and password of an administrator, who
+	// makes the organisation, the repository and the token that Argo CD reads with.
 	Credentials SecretReference `json:"credentials"`
+	// Layer that Gitea is deployed in. It and all that it depends on must be ready
+	// before the repository moves.
+	// +optional
+	// +kubebuilder:default=platform
+	// +kubebuilder:validation:MaxLength=40
+	Layer string `json:"layer,omitempty"`
+	// PushMirror sends what is pushed to Gitea back to the seed. Empty: nothing is
+	// sent back.
+	// +optional
+	PushMirror *PushMirror `json:"pushMirror,omitempty"`
+}
+
+// PushMirror is how Gitea writes to the seed. It is made only while Gitea has all
+// that the seed has.
+type PushMirror struct {
+	// Credentials is a Secret with username and password of somebody who may push to
+	// the seed. Its url must be http or https.
+	Credentials SecretReference `json:"credentials"`
+	// Interval between two pushes, beside one after each push to Gitea: from ten
+	// minutes to a week.
+	// +optional
+	// +kubebuilder:default="8h"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(h|m|s))+$')",message="must be a duration such as 8h or 30m"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]+(h|m|s))+$') || (duration(self) >= duration('10m') && duration(self) <= duration('168h'))",message="must be between 10m and 168h"
+	Interval *metav1.Duration `json:"interval,omitempty"`
 }
 
 // Layer is a set of directories that is applied once those it depends on are
@@ -126,24 +193,20 @@ type Layer struct {
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:MaxLength=40
 	DependsOn []string `json:"dependsOn,omitempty"`
+	// Removal says what becomes of the objects that a directory applied when the
+	// directory goes: Keep (default) or Delete.
+	// +optional
+	// +kubebuilder:default=Keep
+	Removal LayerRemoval `json:"removal,omitempty"`
 }
 
-// GitOpsStatus is what is so.
-type GitOpsStatus struct {
-	// ObservedGeneration is the generation of the spec that the status speaks of.
-	// +optional
-	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// ActiveSource is Seed or Home.
-	// +optional
-	// +kubebuilder:validation:MaxLength=16
-	ActiveSource string `json:"activeSource,omitempty"`
-	// Revision is the last synced commit.
-	// +optional
-	// +kubebuilder:validation:MaxLength=64
-	Revision string `json:"revision,omitempty"`
-	// Conditions of the source of truth.
-	// +optional
-	// +listType=map
-	// +listMapKey=type
-	Conditions []metav1.Condition `json:"conditions,omitempty"`
-}
+// LayerRemoval says what becomes of what a directory applied when it goes.
+//
+// +kubebuilder:validation:Enum=Keep;Delete
+type LayerRemoval string
+
+// What becomes of the objects of a directory that goes.
+const (
+	LayerRemovalKeep   LayerRemoval = "Keep"
+	LayerRemovalDelete LayerRemoval = "Delete"
+)
