@@ -12,7 +12,7 @@ import (
 
 // FS holds the chart's files: what `helm package` would pack.
 //
-//go:embed Chart.yaml values.yaml values.schema.json all:templates crds rbac
+//go:embed Chart.yaml values.yaml values.schema.json all:templates crds rbac monitoring
 var FS embed.FS
 
 // Load returns the chart. The caller may change what it gets.

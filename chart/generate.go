@@ -5,5 +5,5 @@ package chart
 // templates/pxe.yaml). Then, from the chart, what the kustomization applies.
 //
 //go:generate sh -c "rm -f crds/*.yaml && cp ../crds/rhizome.dev_*.yaml crds/"
-//go:generate go run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.18.0 rbac:roleName=operator paths=../operator paths=../operator/cluster paths=../operator/node output:rbac:dir=rbac
+//go:generate go run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.18.0 rbac:roleName=operator paths=../operator/... output:rbac:dir=rbac
 //go:generate go run ./kustomize
