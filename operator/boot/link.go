@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
+	"github.com/rhizome-dev/rhizome/pxe/dhcp"
 )
 
 // link is the network interface that machines are booted over.
@@ -24,6 +25,7 @@ type linkWish struct {
 	own netip.Addr
 	// shared is the virtual IP of the control plane, which moves; zero: none.
 	shared netip.Addr
+	mode   dhcp.Mode
 }
 
 // wishOf reads the Cluster's network.
@@ -36,6 +38,9 @@ func wishOf(s *snapshot, nodeName string) (linkWish, error) {
 		return linkWish{}, fmt.Errorf("Cluster/%s: spec.network.cidr: %w", s.cluster.Name, err)
 	}
 	wish := linkWish{network: network.Masked()}
+	if s.cluster.Spec.Network.DHCP == v1alpha1.DHCPServer {
+		wish.mode = dhcp.Server
+	}
 	if node, ok := s.inventory.Node(nodeName); ok {
 		wish.own, _ = netip.ParseAddr(string(node.Spec.Address))
 	}

@@ -154,10 +154,11 @@ func (p *pod) boot(ctx context.Context, group *errgroup.Group) error {
 	group.Go(func() error {
 		return p.declared.run(ctx, func(err error) { p.Logger.Error("what is declared cannot be used", "error", err) })
 	})
-	l, mode, err := p.awaitLink(ctx)
+	l, began, err := p.awaitLink(ctx)
 	if err != nil {
 		return err
 	}
+	mode := began.mode
 	p.connect(*l)
 	s, err := p.listen(ctx, *l, mode)
 	if err != nil {
@@ -173,7 +174,7 @@ func (p *pod) boot(ctx context.Context, group *errgroup.Group) error {
 		waker: power.Waker{Interface: l.Interface, Address: l.Address, Network: l.Network}}
 	for _, run := range []func(context.Context) error{
 		s.Serve, p.files.run, p.recorder.run, p.discover.run, r.run, w.run, p.forwardFiles,
-		func(ctx context.Context) error { return p.watchLink(ctx, *l, mode) },
+		func(ctx context.Context) error { return p.watchNetwork(ctx, began) },
 	} {
 		group.Go(func() error { return run(ctx) })
 	}
@@ -195,7 +196,7 @@ func (p *pod) read(ctx context.Context) error {
 const linkAgain = 5 * time.Second
 
 // awaitLink waits until a Cluster is declared and this host stands in its network.
-func (p *pod) awaitLink(ctx context.Context) (*link, dhcp.Mode, error) {
+func (p *pod) awaitLink(ctx context.Context) (*link, linkWish, error) {
 	for {
 		changed := p.declared.changed.rung()
 		s := p.declared.current.Load()
@@ -203,13 +204,13 @@ func (p *pod) awaitLink(ctx context.Context) (*link, dhcp.Mode, error) {
 		if err == nil {
 			var l link
 			if l, err = p.findLink(wish); err == nil {
-				return &l, modeOf(s), nil
+				return &l, wish, nil
 			}
 		}
 		p.hinder(err)
 		select {
 		case <-ctx.Done():
-			return nil, 0, ctx.Err()
+			return nil, linkWish{}, ctx.Err()
 		case <-changed:
 		case <-time.After(linkAgain):
 		}
@@ -224,23 +225,15 @@ func (p *pod) hinder(err error) {
 	}
 }
 
-func modeOf(s *snapshot) dhcp.Mode {
-	if s.cluster.Spec.Network.DHCP == v1alpha1.DHCPServer {
-		return dhcp.Server
-	}
-	return dhcp.Proxy
-}
-
-// watchLink ends the program when the network that it serves is not the declared
+// watchNetwork ends the program when the network that it serves is not the declared
 // one any more: it starts anew with that.
-func (p *pod) watchLink(ctx context.Context, l link, mode dhcp.Mode) error {
+func (p *pod) watchNetwork(ctx context.Context, began linkWish) error {
 	for {
 		changed := p.declared.changed.rung()
-		s := p.declared.current.Load()
-		wish, err := wishOf(s, p.NodeName)
-		if err == nil && (wish.network != l.Network || modeOf(s) != mode) {
+		wish, err := wishOf(p.declared.current.Load(), p.NodeName)
+		if err == nil && (wish.network != began.network || wish.mode != began.mode) {
 			return fmt.Errorf("the Cluster's network changed: it was %s with DHCP mode %s and is %s with %s: starting anew",
-				l.Network, mode, wish.network, modeOf(s))
+				began.network, began.mode, wish.network, wish.mode)
 		}
 		select {
 		case <-ctx.Done():
