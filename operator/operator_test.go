@@ -23,6 +23,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -192,8 +193,16 @@ func (w *world) make(t *testing.T, objects ...client.Object) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
-			if err := client.IgnoreNotFound(w.Delete(context.WithoutCancel(t.Context()), o)); err != nil {
+			ctx := context.WithoutCancel(t.Context())
+			if err := client.IgnoreNotFound(w.Delete(ctx, o)); err != nil {
 				t.Error(err)
+			}
+			if _, declared := o.(*v1alpha1.Node); declared {
+				// The operator lets no member go; the test's next one begins anew.
+				free := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`))
+				if err := client.IgnoreNotFound(w.Patch(ctx, o, free)); err != nil {
+					t.Error(err)
+				}
 			}
 		})
 	}
@@ -367,8 +376,8 @@ func TestTheFirstNodeJoinsAndTheClusterIsReady(t *testing.T) {
 			t.Fatal(err)
 		}
 		n := w.awaitNode(t, "alpha", v1alpha1.PhaseDeclared, "False NotJoined", "False NotJoined")
-		if n.Status.NodeRef != nil {
-			t.Errorf("nodeRef still is %v", n.Status.NodeRef)
+		if ref := n.Status.NodeRef; ref == nil || ref.UID != string(core.UID) {
+			t.Errorf("nodeRef is %v: what it was is to be remembered, since etcd may count it still", ref)
 		}
 		w.awaitCluster(t, "home", map[string]string{"Ready": "False NoNodeMatched"})
 	})
@@ -515,13 +524,15 @@ func TestTheOperatorMayDoNoMore(t *testing.T) {
 		{"update", "", "secrets", "", namespace, names.FoundingSecret},
 		{"update", "", "secrets", "", namespace, names.PXECASecret},
 		{"delete", "", "secrets", "", namespace, names.FoundingSecret},
-		{"list", "", "pods", "", namespace, ""},
 		{"create", "apps", "deployments", "", namespace, ""},
 		{"create", "apps", "deployments", "", "kube-system", ""},
 		{"create", "", "namespaces", "", "", ""},
-		{"list", "", "pods", "", "", ""},
-		{"delete", "", "nodes", "", "", "alpha"},
-		{"patch", "", "nodes", "", "", "alpha"},
+		{"get", "", "secrets", "", "kube-system", "k3s-serving"},
+		{"update", "", "secrets", "", "kube-system", ""},
+		{"delete", "", "pods", "", "default", ""},
+		{"create", "", "pods", "", namespace, ""},
+		{"create", "", "nodes", "", "", ""},
+		{"patch", "", "nodes", "status", "", "alpha"},
 		{"update", "rhizome.dev", "nodes", "", "", "alpha"},
 		{"delete", "rhizome.dev", "clusters", "", "", "home"},
 		{"create", "", "events", "", "kube-system", ""},
