@@ -89,7 +89,7 @@ func TestWhatAProcessUsedIsRead(t *testing.T) {
 	// utime and stime are the fields 14 and 15.
 	const stat = "12 (a) b) c) S 1 2 3 4 5 6 7 8 9 10 150 50 30 20 20 0 1"
 	u, err := parseUsage(status, stat)
-	if err != nil || u.peak != 2<<20 || u.processor != 2*time.Second {
+	if err != nil || u.peak != 2<<20 || u.resident != 5<<10 || u.processor != 2*time.Second {
 		t.Errorf("got %+v, %v", u, err)
 	}
 	if _, err := parseUsage("", stat); err == nil {
@@ -97,5 +97,24 @@ func TestWhatAProcessUsedIsRead(t *testing.T) {
 	}
 	if _, err := parseUsage(status, "12 (x) S 1"); err == nil {
 		t.Error("no times and no error")
+	}
+}
+
+func TestTheAPIServersCountsAreRead(t *testing.T) {
+	const text = `# TYPE apiserver_request_total counter
+apiserver_request_total{code="200",component="apiserver",dry_run="",group="",resource="nodes",scope="cluster",subresource="status",verb="PATCH",version="v1"} 3
+apiserver_request_total{code="409",component="apiserver",dry_run="",group="",resource="nodes",scope="cluster",subresource="status",verb="PATCH",version="v1"} 2
+apiserver_request_total{code="200",component="apiserver",dry_run="",group="coordination.k8s.io",resource="leases",scope="resource",subresource="",verb="PUT",version="v1"} 1e+06
+apiserver_request_total{code="200",component="",dry_run="",group="",resource="",scope="",subresource="/metrics",verb="GET",version=""} 7
+apiserver_request_total_other{verb="GET"} 1
+`
+	got, err := parseRequests(text)
+	if want := "1000000 PUT leases, 5 PATCH nodes/status"; err != nil || got.String() != want || got.total() != 1000005 {
+		t.Errorf("got %s (%v), want %s", got, err, want)
+	}
+	for _, bad := range []string{"", strings.Replace(text, "} 3", "} three", 1)} {
+		if _, err := parseRequests(bad); err == nil {
+			t.Errorf("read without an error: %s", bad)
+		}
 	}
 }

@@ -8,6 +8,7 @@
 //	bench          everything
 //	bench seed     a seed, phase by phase, beside the floor of the same work
 //	bench pxe      DHCP, TFTP and HTTP beside other servers; many machines at once
+//	bench scale    the operator and a PXE pod with many members at rest
 package main
 
 import (
@@ -28,6 +29,7 @@ type bench struct {
 var benches = []bench{
 	{"seed", func(ctx context.Context, _ []string) error { return benchSeed(ctx) }},
 	{"pxe", benchPXE},
+	{"scale", benchScale},
 }
 
 func main() {
@@ -49,15 +51,18 @@ func run(ctx context.Context, args []string) error {
 		}
 		return nil
 	}
-	if args[0] == serviceCommand {
+	switch args[0] {
+	case serviceCommand:
 		return runService(ctx)
+	case scaleCommand:
+		return runScale(ctx)
 	}
 	for _, b := range benches {
 		if b.name == args[0] {
 			return b.run(ctx, args[1:])
 		}
 	}
-	return fmt.Errorf("there is no bench %q: bench [seed | pxe] [flags]", args[0])
+	return fmt.Errorf("there is no bench %q: bench [seed | pxe | scale] [flags]", args[0])
 }
 
 // flags reads the arguments of a subcommand, which are flags only.

@@ -13,6 +13,7 @@ import (
 
 // usage is what a process has taken so far.
 type usage struct {
+	resident  int64         // memory, in bytes
 	peak      int64         // resident memory at its highest, in bytes
 	processor time.Duration // of all threads, in the kernel too
 }
@@ -36,13 +37,16 @@ const ticks = 100
 func parseUsage(status, stat string) (usage, error) {
 	var u usage
 	for line := range strings.Lines(status) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kilobytes, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
-			if err != nil {
-				return u, fmt.Errorf("cannot read the line %q of /proc/PID/status: %w", line, err)
-			}
-			u.peak = kilobytes << 10
+		name, rest, _ := strings.Cut(line, ":")
+		into := map[string]*int64{"VmRSS": &u.resident, "VmHWM": &u.peak}[name]
+		if into == nil {
+			continue
 		}
+		kilobytes, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+		if err != nil {
+			return u, fmt.Errorf("cannot read the line %q of /proc/PID/status: %w", line, err)
+		}
+		*into = kilobytes << 10
 	}
 	// The program's name is in parentheses and may hold anything. After it, utime and
 	// stime are the fields 11 and 12, the first being number 0.

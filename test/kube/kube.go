@@ -78,6 +78,16 @@ func Start(t testing.TB) *rest.Config {
 	return rest.CopyConfig(running.config)
 }
 
+// Open is Start for a program that is no test, from within the repository: an API
+// server of its own, until the returned function ends it.
+func Open() (*rest.Config, func() error, error) {
+	e, err := start()
+	if err != nil {
+		return nil, nil, err
+	}
+	return e.config, e.close, nil
+}
+
 // Standin returns the path of the stand-in for the k3s binary, building it if
 // need be. The airgap archive and links for each program lie beside it.
 func Standin(t testing.TB) string {
@@ -134,8 +144,10 @@ func stop() error {
 	}
 	e := running
 	running = nil
-	return errors.Join(e.env.Stop(), os.RemoveAll(e.dir))
+	return e.close()
 }
+
+func (e *environment) close() error { return errors.Join(e.env.Stop(), os.RemoveAll(e.dir)) }
 
 func standin() (string, error) {
 	if path := os.Getenv(StandinVariable); path != "" {
