@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -44,6 +45,7 @@ type files struct {
 	want      wanted
 	standings map[string]standing // by digest
 	sizes     map[string]int64    // by digest, of files that are here
+	asked     map[string]bool     // machines that want to be installed although they are members
 	urls      map[string]string
 	retry     map[string]time.Time
 	failures  map[string]int
@@ -56,7 +58,7 @@ func newFiles(cache *media.Cache, dir string, imageDirs []string, d *declared, a
 	f := &files{
 		cache: cache, host: newHostFiles(imageDirs, logger), declared: d, archives: archives,
 		peers: func() []netip.AddrPort { return nil }, logger: logger, metrics: m, now: now, sumsDir: dir,
-		standings: map[string]standing{}, sizes: map[string]int64{}, urls: map[string]string{}, retry: map[string]time.Time{},
+		standings: map[string]standing{}, sizes: map[string]int64{}, asked: map[string]bool{}, urls: map[string]string{}, retry: map[string]time.Time{},
 		failures: map[string]int{}, busySince: map[string]time.Time{}, working: map[string]bool{},
 	}
 	cache.OnRetry = func(src media.Source, err error, wait time.Duration) {
@@ -94,10 +96,17 @@ func (f *files) verdict() (bool, string) {
 	return verdict(f.want, f.standings)
 }
 
-// lacking says what a machine needs and is not here; empty: nothing.
+// lacking says what a machine needs and is not here; empty: nothing. A machine that
+// was not waiting until now, such as a member that is installed anew, waits from now
+// on.
 func (f *files) lacking(node string) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if _, known := f.want.of[node]; !known && f.want.problems[node] == "" {
+		f.asked[node] = true
+		f.changed.ring()
+		return "it is being looked up which"
+	}
 	var names []string
 	for _, digest := range f.want.of[node] {
 		if s := f.standings[digest]; !s.here {
@@ -147,7 +156,10 @@ func (f *files) run(ctx context.Context) error {
 
 // look compares what is wanted with what is here.
 func (f *files) look(s *snapshot) {
-	w := want(s, f.archives)
+	f.mu.Lock()
+	asked := maps.Clone(f.asked)
+	f.mu.Unlock()
+	w := want(s, f.archives, asked)
 	here := map[string]int64{}
 	for _, source := range w.files {
 		if file, size, err := f.cache.Open(source.SHA256); err == nil {

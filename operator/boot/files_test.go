@@ -201,6 +201,25 @@ func TestChecksumsThatWereKeptNeedNoInternet(t *testing.T) {
 	}
 }
 
+// A member that is installed anew may be asked for before anybody knows that it
+// waits: it keeps its claim until its files are here.
+func TestAMemberThatIsInstalledAnewWaitsForItsFiles(t *testing.T) {
+	net := newInternet(t)
+	close(net.open)
+	system, binary := net.file("debian.raw", 1000), net.file("k3s", 1000)
+	s := newStore(t, clusterWith(binary), system, nil)
+	s.declared.current.Load().inventory.Nodes[0].Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue}}
+	s.start()
+	s.await(true, "no machine waits")
+	if s.lacking("beta") == "" {
+		t.Error("nothing is said to be lacking, and nothing is here")
+	}
+	s.await(true, "serves all 2 files that 1 machines need")
+	if lacking := s.lacking("beta"); lacking != "" {
+		t.Errorf("beta lacks %s", lacking)
+	}
+}
+
 // serveMedia serves a store's files as its pod does.
 func serveMedia(t *testing.T, s *store) netip.AddrPort {
 	t.Helper()

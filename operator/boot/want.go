@@ -36,8 +36,9 @@ func (w wanted) waiting() []string {
 	return all
 }
 
-// want says what is needed.
-func want(s *snapshot, archives []media.Source) wanted {
+// want says what is needed: by machines that are no Ready members, and by those that
+// asked for their installation all the same.
+func want(s *snapshot, archives []media.Source, asked map[string]bool) wanted {
 	w := wanted{of: map[string][]string{}, problems: map[string]string{}, sums: map[release]string{}}
 	if s == nil || s.cluster == nil {
 		return w
@@ -45,7 +46,7 @@ func want(s *snapshot, archives []media.Source) wanted {
 	known := map[string]bool{}
 	for i := range s.inventory.Nodes {
 		node := &s.inventory.Nodes[i]
-		if isReadyMember(node) || !node.DeletionTimestamp.IsZero() {
+		if (isReadyMember(node) || !node.DeletionTimestamp.IsZero()) && !asked[node.Name] {
 			continue
 		}
 		if r, url := missingRelease(s.inventory, node); url != "" {
