@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/rhizome-dev/rhizome/internal/host"
 	"github.com/rhizome-dev/rhizome/operator"
 	"github.com/rhizome-dev/rhizome/operator/boot"
 )
@@ -36,6 +37,6 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(operator.Command(), boot.Command())
+	root.AddCommand(operator.Command(), boot.Command(), host.AdoptCommand(), host.RebootCommand())
 	return root
 }

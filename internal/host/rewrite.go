@@ -43,7 +43,7 @@ func Join(config []byte, server string) (out []byte, changed bool, err error) {
 	root := mapping(doc)
 	if root == nil {
 		// An empty file, but perhaps for comments.
-		out = bytes.TrimRight(config, "\n")
+		out = bytes.Clone(bytes.TrimRight(config, "\n"))
 		if len(out) > 0 {
 			out = append(out, '\n')
 		}

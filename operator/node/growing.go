@@ -223,6 +223,7 @@ func (o *outcome) succeed(m *machine, f *fleet) {
 			Seconds: int64(f.now.Sub(m.claim.Opened) / time.Second),
 		}
 	}
+	o.adopted = nil // the cluster itself wrote its config
 	o.attempts = 0
 	o.honour(m, honouredRetry, v1alpha1.AnnotationRetry)
 	o.honour(m, honouredReinstall, v1alpha1.AnnotationReinstall)

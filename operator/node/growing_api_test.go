@@ -34,13 +34,6 @@ func TestAClusterGrowsInOrder(t *testing.T) {
 	})
 
 	w.grow("s2")
-	for _, path := range []string{k3s.ConfigPath} {
-		if got := w.core("s2"); got == nil || path == "" {
-			t.Error("no core Node s2")
-		}
-	}
-	w.await("s3", v1alpha1.PhaseWaking)
-	// s3 joins while s2 has stopped saying that it votes: the others wait.
 	w.grow("s3")
 	var workers []string
 	for _, p := range w.phases() {
@@ -216,7 +209,7 @@ func TestAMachineThatFallsSilentIsTriedAgain(t *testing.T) {
 	for _, s := range steps[:3] {
 		s.do(w, "w1")
 	}
-	w.pass(16 * time.Minute)
+	w.pass(15*time.Minute + 10*time.Second)
 	w.await("w1", v1alpha1.PhaseDeclared, "Admitted=False BackOff")
 	w.pass(time.Minute)
 	w.kubelet("s1", true, true)

@@ -3,6 +3,7 @@ package node
 import (
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
@@ -126,6 +127,10 @@ func kept(m *machine) outcome {
 	}
 	if m.claim != nil {
 		o.attempts = int32(m.claim.Attempt)
+	}
+	if c := meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionAdopted); c != nil && s.Installed == nil {
+		adopted := *c
+		o.adopted = &adopted
 	}
 	return o
 }

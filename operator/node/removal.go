@@ -14,7 +14,7 @@ import (
 // quorate those that must hold until its leaving etcd has been asked for: from
 // then on to stop in the middle is the greater harm.
 var (
-	beforehand = chain{noCluster, pausedPolicy, settling, massRemoval, oneAtATime, installationRuns}
+	beforehand = chain{noCluster, pausedPolicy, massRemoval, settling, oneAtATime, installationRuns}
 	quorate    = chain{lastControlPlane, votersUnknown, quorum}
 )
 
@@ -128,7 +128,7 @@ func quorum(m *machine, f *fleet) (string, string, bool) {
 			stay++
 		}
 	}
-	if healthy*2 > stay {
+	if healthy*2 > stay || stay == 0 { // of none that stay the other rules speak
 		return "", "", false
 	}
 	return v1alpha1.ReasonQuorum, fmt.Sprintf(

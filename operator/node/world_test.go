@@ -39,7 +39,10 @@ import (
 	"github.com/rhizome-dev/rhizome/test/kube"
 )
 
-func TestMain(m *testing.M) { kube.Main(m) }
+func TestMain(m *testing.M) {
+	ctrl.SetLogger(logr.Discard()) // each manager has its own
+	kube.Main(m)
+}
 
 const (
 	system = names.SystemNamespace
