@@ -28,11 +28,11 @@ import (
 
 // process is a container that runs.
 type process struct {
-	cmd     *exec.Cmd
-	since   time.Time
-	message string // file of the container's last words
-	done    chan struct{}
-	end     time.Time // valid once done is closed
+	cmd   *exec.Cmd
+	since time.Time
+	words []string // files of the container's last words, the better one first
+	done  chan struct{}
+	end   time.Time // valid once done is closed
 }
 
 func (r *process) kill() { _ = r.cmd.Process.Kill() }
@@ -89,8 +89,14 @@ func (r *process) terminated() *corev1.ContainerStateTerminated {
 	if out.ExitCode != 0 {
 		out.Reason = "Error"
 	}
-	if last, err := os.ReadFile(r.message); err == nil {
-		out.Message = string(last[max(0, len(last)-4096):])
+	for _, from := range r.words {
+		if last, err := os.ReadFile(from); err == nil && len(last) > 0 {
+			out.Message = string(last[max(0, len(last)-2048):])
+			break
+		}
+		if out.ExitCode == 0 {
+			break // only errors fall back to the log
+		}
 	}
 	return out
 }
@@ -98,8 +104,8 @@ func (r *process) terminated() *corev1.ContainerStateTerminated {
 // start runs a pod's container.
 func (p *pods) start(ctx context.Context, object *corev1.Pod) (*process, error) {
 	c := object.Spec.Containers[0]
-	if len(object.Spec.InitContainers) > 0 || object.Spec.HostPID || object.Spec.HostIPC {
-		return nil, errors.New("the fake kubelet runs no init containers and gives no host namespace but the network")
+	if len(object.Spec.InitContainers) > 0 || object.Spec.HostIPC {
+		return nil, errors.New("the fake kubelet runs no init containers and gives no host's IPC")
 	}
 	dir := filepath.Join(p.n.disk(), "pods", string(object.UID))
 	root := filepath.Join(dir, "root")
@@ -110,7 +116,7 @@ func (p *pods) start(ctx context.Context, object *corev1.Pod) (*process, error) 
 	if err != nil {
 		return nil, err
 	}
-	spec.Root = root
+	spec.Root, spec.HostPID = root, object.Spec.HostPID
 	message := filepath.Join(dir, "message")
 	if err := os.WriteFile(message, nil, 0o666); err != nil {
 		return nil, err
@@ -128,6 +134,10 @@ func (p *pods) start(ctx context.Context, object *corev1.Pod) (*process, error) 
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		return nil, err
 	}
+	words := []string{message}
+	if c.TerminationMessagePolicy == corev1.TerminationMessageFallbackToLogsOnError {
+		words = append(words, filepath.Join(p.n.logs(), object.Name+".log"))
+	}
 	log, err := os.OpenFile(filepath.Join(p.n.logs(), object.Name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -141,7 +151,7 @@ func (p *pods) start(ctx context.Context, object *corev1.Pod) (*process, error) 
 	if err := run.Start(); err != nil {
 		return nil, err
 	}
-	r := &process{cmd: run, since: time.Now(), message: message, done: make(chan struct{})}
+	r := &process{cmd: run, since: time.Now(), words: words, done: make(chan struct{})}
 	p.n.Log("%s: starts pod %s (%s)", p.n.Name, object.Name, strings.Join(c.Args, " "))
 	go func() {
 		_ = run.Wait() // its verdict is in the ProcessState

@@ -35,7 +35,10 @@ type Spec struct {
 	Privileged bool
 	// NoNewPrivileges forbids it to gain any.
 	NoNewPrivileges bool
-	Args, Env       []string
+	// HostPID lets it see the host's processes, of which there is one: a fake of
+	// systemd, as process 1.
+	HostPID   bool
+	Args, Env []string
 }
 
 // Mount is a file or directory of the host in the container; without a Source it

@@ -7,19 +7,38 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
 
 	"github.com/rhizome-dev/rhizome/test/machine/container"
 )
 
+// inner marks the process that becomes the container below the fake of systemd.
+const inner = "inner"
+
 func main() {
-	if len(os.Args) != 2 {
+	if len(os.Args) < 2 {
 		fmt.Fprintln(os.Stderr, "usage: container SPEC")
 		os.Exit(2)
 	}
-	spec, err := container.Read(os.Args[1])
-	if err == nil {
-		err = container.Exec(spec)
+	if err := run(os.Args[1], len(os.Args) > 2 && os.Args[2] == inner); err != nil {
+		fmt.Fprintln(os.Stderr, "container:", err)
+		os.Exit(128)
 	}
-	fmt.Fprintln(os.Stderr, "container:", err)
-	os.Exit(128)
+}
+
+func run(file string, isInner bool) error {
+	spec, err := container.Read(file)
+	if err != nil {
+		return err
+	}
+	if !spec.HostPID || isInner {
+		return container.Exec(spec)
+	}
+	self := exec.Command("/proc/self/exe", file, inner)
+	self.Stdout, self.Stderr = os.Stdout, os.Stderr
+	code, err := container.Init(self)
+	if err == nil {
+		os.Exit(code)
+	}
+	return err
 }
