@@ -100,6 +100,7 @@ func TestAnswersMatchTheGoldenPackets(t *testing.T) {
 		{"u-boot", client(discover, "U-Boot.armv8", iana.EFI_ARM64), PortServer, "grubaa64.efi"},
 		{"uefi-pxe-request", client(request, "PXEClient:Arch:00007:UNDI:003016", iana.EFI_X86_64, dhcpv4.WithOption(dhcpv4.OptServerIdentifier(ours.AsSlice())), dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(lease.Address.Addr().AsSlice()))), PortServer, "snponly.efi"},
 		{"linux", client(discover, "dhcpcd-9.4.1:Linux-6.1.0", 0, dhcpv4.WithoutOption(dhcpv4.OptionClientSystemArchitectureType), dhcpv4.WithoutOption(dhcpv4.OptionClientMachineIdentifier), dhcpv4.WithGeneric(dhcpv4.OptionClientIdentifier, append([]byte{1}, mac...))), PortServer, ""},
+		{"linux-relayed-request", client(request, "dhcpcd-9.4.1:Linux-6.1.0", 0, dhcpv4.WithoutOption(dhcpv4.OptionClientSystemArchitectureType), dhcpv4.WithoutOption(dhcpv4.OptionClientMachineIdentifier), dhcpv4.WithBroadcast(false), dhcpv4.WithRelay(net.IPv4(10, 0, 0, 1).To4()), dhcpv4.WithOption(dhcpv4.OptServerIdentifier(ours.AsSlice())), dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(lease.Address.Addr().AsSlice()))), PortServer, ""},
 	} {
 		for _, mode := range []Mode{Proxy, Server} {
 			name := strings.ToLower(mode.String()) + "-" + c.name
@@ -244,6 +245,9 @@ func TestALeaseIsTheReservationOrNone(t *testing.T) {
 		{"renewing", dhcpv4.MessageTypeRequest, []dhcpv4.Modifier{dhcpv4.WithClientIP(own)}, dhcpv4.MessageTypeAck, "192.168.1.21:68"},
 		{"renewing an address of before", dhcpv4.MessageTypeRequest, []dhcpv4.Modifier{dhcpv4.WithClientIP(other)}, dhcpv4.MessageTypeNak, "255.255.255.255:68"},
 		{"relayed", dhcpv4.MessageTypeRequest, []dhcpv4.Modifier{asking(own), dhcpv4.WithRelay(net.IPv4(10, 0, 0, 1).To4())}, dhcpv4.MessageTypeAck, "10.0.0.1:67"},
+		// RFC 2131 §4.1: giaddr comes before ciaddr, and a NAK goes through the relay too.
+		{"relayed, renewing", dhcpv4.MessageTypeRequest, []dhcpv4.Modifier{dhcpv4.WithClientIP(own), dhcpv4.WithRelay(net.IPv4(10, 0, 0, 1).To4())}, dhcpv4.MessageTypeAck, "10.0.0.1:67"},
+		{"relayed, with an address of before", dhcpv4.MessageTypeRequest, []dhcpv4.Modifier{asking(other), dhcpv4.WithRelay(net.IPv4(10, 0, 0, 1).To4())}, dhcpv4.MessageTypeNak, "10.0.0.1:67"},
 		{"INFORM", dhcpv4.MessageTypeInform, []dhcpv4.Modifier{dhcpv4.WithClientIP(other)}, dhcpv4.MessageTypeAck, "192.168.1.99:68"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
