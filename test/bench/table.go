@@ -43,7 +43,9 @@ func (t *table) note(what, value string) { t.notes = append(t.notes, note{what, 
 
 func (t *table) print(to io.Writer) error {
 	out := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(out, "\nmeasure\tours\tpeer\ttheirs\tours/peer\n")
+	if len(t.rows) > 0 {
+		fmt.Fprintf(out, "\nmeasure\tours\tpeer\ttheirs\tours/peer\n")
+	}
 	for _, r := range t.rows {
 		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%.2f\n", r.what, figure(r.ours), r.peer, figure(r.theirs), r.ours/r.theirs)
 	}
