@@ -33,7 +33,9 @@ var benches = []bench{
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A reader of our output that goes away ends us in order too: what was made is
+	// cleared up.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
 	err := run(ctx, os.Args[1:])
 	stop()
 	if err != nil {
