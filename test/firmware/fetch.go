@@ -5,7 +5,9 @@ package firmware
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -107,6 +109,36 @@ func tsizeOf(p []byte) (int, error) {
 
 // http fetches a URL and follows no redirect.
 func (s *session) http(ctx context.Context, method, url string) ([]byte, error) {
+	response, err := s.ask(ctx, method, url)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, fmt.Errorf("cannot fetch %s: %w", url, err)
+	}
+	return body, nil
+}
+
+// stream is http for what is only passed on, such as a kernel: hundreds of machines
+// have no room for it.
+func (s *session) stream(ctx context.Context, url string) (Fetched, error) {
+	response, err := s.ask(ctx, http.MethodGet, url)
+	if err != nil {
+		return Fetched{}, err
+	}
+	defer response.Body.Close()
+	sum := sha256.New()
+	n, err := io.Copy(sum, response.Body)
+	if err != nil {
+		return Fetched{}, fmt.Errorf("cannot fetch %s: %w", url, err)
+	}
+	return Fetched{URL: url, Size: n, SHA256: hex.EncodeToString(sum.Sum(nil))}, nil
+}
+
+// ask returns a good answer, whose body is to be closed.
+func (s *session) ask(ctx context.Context, method, url string) (*http.Response, error) {
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: s.out.Address.Addr().AsSlice()}, Timeout: s.Waits[0]}
 	client := &http.Client{
 		Transport: &http.Transport{
@@ -129,16 +161,13 @@ func (s *session) http(ctx context.Context, method, url string) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return nil, fmt.Errorf("cannot fetch %s: %w", url, err)
-	}
 	if response.StatusCode != http.StatusOK {
+		_ = response.Body.Close()
 		return nil, fmt.Errorf("cannot fetch %s: %s", url, response.Status)
 	}
 	if response.ContentLength < 0 {
+		_ = response.Body.Close()
 		return nil, fmt.Errorf("the answer for %s has no length: firmware wants one", url)
 	}
-	return body, nil
+	return response, nil
 }

@@ -145,25 +145,25 @@ func (s *session) ipxeCommand(ctx context.Context, words []string) (ok bool, tar
 		s.out.Local = ""
 		return false, "", false, nil
 	case "kernel":
-		body, err := s.http(ctx, http.MethodGet, args[0])
+		kernel, err := s.stream(ctx, args[0])
 		if err != nil {
 			return false, "", false, err
 		}
-		s.out.Kernel, s.out.Args = fetched(args[0], body), args[1:]
+		s.out.Kernel, s.out.Args = kernel, args[1:]
 		return true, "", false, nil
 	case "initrd":
 		url, name := args[len(args)-1], ""
 		if len(args) == 3 && args[0] == "--name" {
 			name = args[1]
 		}
-		body, err := s.http(ctx, http.MethodGet, url)
+		file, err := s.stream(ctx, url)
 		if err != nil {
 			return false, "", false, err
 		}
 		if !contains(s.out.Args, "initrd="+name) {
 			return false, "", false, fmt.Errorf("no argument initrd=%s: Linux's EFI stub would not find %s", strconv.Quote(name), url)
 		}
-		s.out.Initrds = append(s.out.Initrds, fetched(url, body))
+		s.out.Initrds = append(s.out.Initrds, file)
 		return true, "", false, nil
 	case "boot":
 		return true, "", true, nil
