@@ -159,7 +159,8 @@ func (a *Argo) run(t testing.TB) {
 			"--disable-tls", "--redis=" + a.redis.address}},
 		applicationController: {health: fmt.Sprintf("http://127.0.0.1:%d/healthz", metrics), args: []string{
 			fmt.Sprintf("--metrics-port=%d", metrics), "--repo-server=" + address, "--repo-server-plaintext", "--redis=" + a.redis.address}},
-		applicationSetController: {health: fmt.Sprintf("http://127.0.0.1:%d/readyz", setProbes), args: []string{
+		// Its probes check nothing; its metrics come with its controllers.
+		applicationSetController: {health: fmt.Sprintf("http://127.0.0.1:%d/metrics", sets), args: []string{
 			fmt.Sprintf("--metrics-addr=127.0.0.1:%d", sets), fmt.Sprintf("--probe-addr=127.0.0.1:%d", setProbes), fmt.Sprintf("--webhook-addr=127.0.0.1:%d", hook),
 			"--argocd-repo-server=" + address, "--repo-server-plaintext"}},
 	}

@@ -25,7 +25,8 @@ import (
 // default by its web server, the password of Redis by an init container.
 func (a *Argo) install(ctx context.Context, config *rest.Config) error {
 	manifests := filepath.Join(a.programs, "manifests")
-	if _, err := envtest.InstallCRDs(config, envtest.CRDInstallOptions{Paths: []string{filepath.Join(manifests, "crds")}, ErrorIfPathMissing: true}); err != nil {
+	crds := envtest.CRDInstallOptions{Paths: []string{filepath.Join(manifests, "crds")}, ErrorIfPathMissing: true, MaxTime: patience}
+	if _, err := envtest.InstallCRDs(config, crds); err != nil {
 		return err
 	}
 	objects := []*unstructured.Unstructured{{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": a.Namespace}}}}

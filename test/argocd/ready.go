@@ -110,7 +110,7 @@ func (a *Argo) Applications(ctx context.Context) (map[string]*unstructured.Unstr
 }
 
 // patience bounds waiting for what never comes. No test measures time with it.
-const patience = 5 * time.Minute
+const patience = 3 * time.Minute
 
 // Await waits until the Applications are Ready at the revision (see Lacks).
 func (a *Argo) Await(t testing.TB, revision string, names ...string) {

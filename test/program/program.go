@@ -209,9 +209,9 @@ func (p *Process) Wait(ctx context.Context, probe func(context.Context) error) e
 		}
 		select {
 		case <-p.done:
-			return fmt.Errorf("%s has ended: %s; the last that it said:\n%s", p.name, p.state, p.Tail(20))
+			return fmt.Errorf("%s has ended: %s", p.name, p.state)
 		case <-ctx.Done():
-			return fmt.Errorf("%s does not answer: %w; the last that it said:\n%s", p.name, err, p.Tail(20))
+			return fmt.Errorf("%s does not work: %w", p.name, err)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
