@@ -40,7 +40,7 @@ const tokenLife = 15 * time.Minute
 // was opened: another attempt has another token.
 const annotationOpened = "rhizome.dev/claim-opened"
 
-// ReadFounding is the default of Options.Founding: the Secret that the seed leaves
+// readFounding is the default of Options.Founding: the Secret that the seed leaves
 // behind.
 func readFounding(ctx context.Context, reader client.Reader, namespace string) (provision.JoinSecrets, error) {
 	var s corev1.Secret

@@ -71,7 +71,7 @@ type outcome struct {
 	// acts are done, in their order, before the status is saved, and then after.
 	// Acts that end a record which the status is derived from come after.
 	acts, then []act
-	// attempt and purpose are of the claim to open.
+	// attempt is that of the claim to open.
 	attempt int
 	// look is when time alone changes something; zero: never.
 	look time.Time
