@@ -124,11 +124,17 @@ func (b *pxeBench) startKea(ctx context.Context) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(b.dir, "kea.json")
+	// A directory for each start: Kea takes the file of a predecessor that was killed
+	// for a sign of life.
+	dir, err := os.MkdirTemp(b.dir, "kea-")
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, "kea.json")
 	if err := os.WriteFile(path, text, 0o644); err != nil {
 		return nil, err
 	}
-	return startPeer(ctx, b.peers, b.server, []string{"KEA_PIDFILE_DIR=" + b.dir, "KEA_LOCKFILE_DIR=" + b.dir},
+	return startPeer(ctx, b.peers, b.server, []string{"KEA_PIDFILE_DIR=" + dir, "KEA_LOCKFILE_DIR=" + dir},
 		"kea-dhcp4", "-c", path)
 }
 
