@@ -41,8 +41,11 @@ func (w *world) remove(all ...string) {
 	}
 }
 
-// settled lets a deletion stand for as long as it is looked at.
-func (w *world) settled() { w.pass(node.DefaultSettle + 2*time.Second) }
+// settled lets a deletion stand for as long as it is looked at. The API server
+// dates it by the real clock.
+func (w *world) settled() {
+	w.pass(max(time.Since(w.clock()), 0) + node.DefaultSettle + 2*time.Second)
+}
 
 // refresh is the heartbeat of the servers.
 func (w *world) refresh(servers ...string) {
