@@ -24,11 +24,14 @@ func (w *world) member(role v1alpha1.Role, all ...string) {
 	for _, name := range all {
 		w.declare(role, name)
 		w.appear(name, true)
-		n := w.get(name)
-		n.Status.Installed = &v1alpha1.InstallationRecord{At: metav1.NewTime(w.clock().Add(-time.Hour)), OperatingSystem: "debian"}
-		if err := w.Status().Update(w.t.Context(), n); err != nil {
-			w.t.Fatal(err)
-		}
+		w.eventually("the record of "+name, func() string {
+			n := w.get(name)
+			n.Status.Installed = &v1alpha1.InstallationRecord{At: metav1.NewTime(w.clock().Add(-time.Hour)), OperatingSystem: "debian"}
+			if err := w.Status().Update(w.t.Context(), n); err != nil {
+				return err.Error()
+			}
+			return ""
+		})
 	}
 }
 
