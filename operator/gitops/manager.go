@@ -1,4 +1,0 @@
-package gitops
-
-// Manager is the field manager of what this controller writes.
-const Manager = "rhizome-gitops"
