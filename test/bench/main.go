@@ -33,9 +33,9 @@ var benches = []bench{
 }
 
 func main() {
-	// A reader of our output that goes away ends us in order too: what was made is
-	// cleared up.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
+	// A reader of our output that goes away must not end us before we have cleared up.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:])
 	stop()
 	if err != nil {
