@@ -183,7 +183,9 @@ func (a *Argo) start(ctx context.Context, t testing.TB, name string) {
 }
 
 // Restart starts again those of the programs that have ended, and waits until
-// they work.
+// they answer. An application controller that starts may see Applications before
+// their project: they then say InvalidSpecError until they are refreshed or the
+// next poll comes, minutes later. That is Argo CD's own behaviour.
 func (a *Argo) Restart(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -159,10 +159,11 @@ func (s *Server) Repository(t testing.TB, name string) {
 	run(t, dir, "config", "http.receivepack", "true")
 }
 
-// Head is the commit at the head of the repository's branch main.
+// Head is the commit at the head of the repository's branch main; empty while the
+// repository is.
 func (s *Server) Head(t testing.TB, name string) string {
 	t.Helper()
-	return run(t, s.path(name), "rev-parse", "--verify", "refs/heads/main")
+	return run(t, s.path(name), "for-each-ref", "--format=%(objectname)", "refs/heads/main")
 }
 
 // Clone is a checkout of the repository, to commit to it. It goes past HTTP: the
