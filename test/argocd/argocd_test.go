@@ -109,6 +109,10 @@ func TestAnApplicationSetOverAGitServerBecomesReady(t *testing.T) {
 		t.Error("the git server was not asked: what did Argo CD read?")
 	}
 
+	// As an Argo CD that something else has installed.
+	argo.Stop()
+	argo = argocd.Run(t, config)
+
 	// Neither what could not be read nor what has nothing in it is Ready, although
 	// both read Healthy.
 	third := clone.Commit(t, "third", map[string]string{
