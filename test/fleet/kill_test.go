@@ -1,0 +1,141 @@
+//go:build linux
+
+package fleet
+
+import (
+	"context"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
+	"github.com/rhizome-dev/rhizome/internal/names"
+)
+
+// Whatever is killed as a machine enters a phase (the operator, the PXE pods, the
+// machine itself), the cluster ends with exactly the declared members and without
+// an installation that no claim permitted. The order is random; its seed is
+// printed, and RHIZOME_FLEET_SEED sets it.
+func TestEveryProcessKilledAtEveryPhaseBoundaryEndsInTheDeclaredMembers(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	if given := os.Getenv("RHIZOME_FLEET_SEED"); given != "" {
+		var err error
+		if seed, err = strconv.ParseUint(given, 10, 64); err != nil {
+			t.Fatalf("RHIZOME_FLEET_SEED: %v", err)
+		}
+	}
+	t.Logf("RHIZOME_FLEET_SEED=%d", seed)
+	w := newWorld(t, options{servers: 2, workers: 8, growth: "{maxConcurrent: 4}"})
+	w.maximum = 4
+	w.seed()
+	k := newKiller(w, rand.New(rand.NewPCG(seed, 0)))
+	w.declare(w.names("")[1:]...)
+	w.awaitMembers(25*time.Minute, w.names("")...)
+	w.isOneCluster()
+	w.settle()
+	for _, left := range k.end() {
+		// Phases that last no time are skipped by whoever writes the status.
+		t.Logf("was not met: %+v", left)
+	}
+	if k.done < 10 {
+		t.Errorf("only %d kills: this proves little", k.done)
+	}
+}
+
+// kill is what dies when a machine enters a phase.
+type kill struct {
+	Victim string
+	Phase  v1alpha1.Phase
+}
+
+// The victims.
+const (
+	theOperator = "the operator"
+	thePXEPods  = "the PXE pods"
+	theMachine  = "the machine"
+)
+
+// killer kills, each victim at each phase, as machines enter it.
+type killer struct {
+	w      *world
+	mu     sync.Mutex
+	order  []kill
+	phases map[string]v1alpha1.Phase
+	done   int
+	stop   func()
+}
+
+func newKiller(w *world, order *rand.Rand) *killer {
+	k := &killer{w: w, phases: map[string]v1alpha1.Phase{}}
+	for _, victim := range []string{theOperator, thePXEPods, theMachine} {
+		for _, phase := range []v1alpha1.Phase{v1alpha1.PhaseClaimed, v1alpha1.PhaseWaking, v1alpha1.PhaseBooting, v1alpha1.PhaseInstalling, v1alpha1.PhaseJoining, v1alpha1.PhaseReady} {
+			k.order = append(k.order, kill{victim, phase})
+		}
+	}
+	order.Shuffle(len(k.order), func(i, j int) { k.order[i], k.order[j] = k.order[j], k.order[i] })
+	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
+	done := make(chan struct{})
+	go func() { defer close(done); k.watch(ctx) }()
+	k.stop = sync.OnceFunc(func() { cancel(); <-done })
+	w.t.Cleanup(k.stop)
+	return k
+}
+
+// watch looks at the phases several times a second: a server that dies takes a
+// watch with it, and this goes on with the next one.
+func (k *killer) watch(ctx context.Context) {
+	for ctx.Err() == nil {
+		var nodes v1alpha1.NodeList
+		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
+		if err := k.w.api.List(asking, &nodes, client.UnsafeDisableDeepCopy); err == nil {
+			for i := range nodes.Items {
+				k.entered(&nodes.Items[i])
+			}
+		}
+		cancel()
+		select {
+		case <-ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func (k *killer) entered(n *v1alpha1.Node) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.phases[n.Name] == n.Status.Phase || n.Name == first {
+		return
+	}
+	k.phases[n.Name] = n.Status.Phase
+	for i, next := range k.order {
+		// One machine at a time goes without power, and no server: that is another
+		// test's.
+		if next.Phase != n.Status.Phase || next.Victim == theMachine && n.Spec.Role == v1alpha1.ControlPlane {
+			continue
+		}
+		k.order = append(k.order[:i:i], k.order[i+1:]...)
+		k.done++
+		k.w.logf("test: %s is %s: %s is killed", n.Name, n.Status.Phase, next.Victim)
+		switch next.Victim {
+		case theOperator:
+			k.w.kill(names.SystemNamespace)
+		case thePXEPods:
+			k.w.kill(names.DefaultPXENamespace)
+		case theMachine:
+			m := k.w.machines[n.Name]
+			m.Cut()
+			time.AfterFunc(2*time.Second, m.PressPower)
+		}
+		return
+	}
+}
+
+func (k *killer) end() []kill {
+	k.stop()
+	return k.order
+}
