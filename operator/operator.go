@@ -152,7 +152,10 @@ func newManager(cfg *rest.Config, o Options) (ctrl.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	mgr, err := ctrl.NewManager(rest.AddUserAgent(rest.CopyConfig(cfg), "rhizome-operator"), ctrl.Options{
+	cfg = rest.AddUserAgent(rest.CopyConfig(cfg), "rhizome-operator")
+	// Each of a thousand members costs a write when the operator first sees it.
+	cfg.QPS, cfg.Burst = 100, 200
+	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
 		Scheme: scheme,
 		Cache:  watched(o),
 		Logger: logr.FromSlogHandler(o.Logger.Handler()),
