@@ -1,6 +1,6 @@
 # Two targets do everything, on a fresh Debian machine, as root:
 #
-#   make lab    grows a cluster from a blank virtual machine
+#   make lab    grows a cluster from blank virtual machines
 #   make test   passes the tests
 #
 # Both install what they need. Slow products are kept in the cache directory.
@@ -33,9 +33,9 @@ GO_LDFLAGS := -s -w -X main.version=$(VERSION)
 ARCHIVE := dist/rhizome-operator.oci.tar
 PACKAGE_LISTS := $(shell find operator pxe test -name packages.txt)
 
-# Packages whose tests boot virtual machines. They run one after another: each
-# wants the whole machine.
-MACHINE_TESTS := ./pxe/installer/... ./test/lab/... ./test/netboot/... ./test/seed/... ./test/e2e/...
+# Packages whose tests boot machines, virtual or simulated. They wait much of their
+# time, so two of them run side by side; the longest one begins.
+MACHINE_TESTS := ./test/e2e/... ./test/fleet/... ./test/seed/... ./test/netboot/... ./pxe/installer/... ./test/lab/...
 
 ##@ Use
 
@@ -44,7 +44,7 @@ help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: lab
-lab: build programs ## Grow a cluster from a blank virtual machine; it stays up until `make lab-down`
+lab: build programs ## Grow a cluster from blank virtual machines; it stays up until `make lab-down`
 	dist/lab up --operator-image $(ARCHIVE)
 
 .PHONY: lab-down
@@ -83,6 +83,8 @@ image: boot-files ## Build the operator's image as an OCI archive, without Docke
 .PHONY: programs
 programs: setup ## Build the programs and the disk image that tests start (cached)
 	test/k3s/build.sh >/dev/null
+	test/argocd/program/build.sh >/dev/null
+	test/gitea/program/build.sh >/dev/null
 	test/lab/image/build.sh >/dev/null
 	go build -o dist/lab ./test/lab/cmd/lab
 
@@ -99,7 +101,7 @@ SLOW := TestRealFirmware/(silence|leaves|our_DHCP)|TestLabImageBoots
 .PHONY: test
 test: build programs lint generated cross test-unit ## Pass the tests, virtual machines included
 	cd test/k3s && go test -vet=off ./...
-	go test -timeout 60m -p 1 -skip '$(SLOW)' $(MACHINE_TESTS)
+	go test -timeout 60m -p 2 -skip '$(SLOW)' $(MACHINE_TESTS)
 
 .PHONY: test-all
 test-all: test ## Pass all tests, the slow variants of booting included
@@ -129,7 +131,7 @@ fuzz: ## Run every fuzz target for FUZZTIME (1m)
 	test/setup/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: build programs ## Measure a seed beside the floor of the same work
+bench: build programs ## Measure beside the floor of the same work, and beside the peers
 	go run ./test/bench
 
 .PHONY: clean
