@@ -81,12 +81,15 @@ image: boot-files ## Build the operator's image as an OCI archive, without Docke
 	VERSION=$(VERSION) operator/image/build.sh $(ARCHIVE) dist/boot
 
 .PHONY: programs
-programs: setup ## Build the programs and the disk image that tests start (cached)
+programs: setup ## Build what the lab starts: the stand-in for k3s, the disk image (cached)
 	test/k3s/build.sh >/dev/null
-	test/argocd/program/build.sh >/dev/null
-	test/gitea/program/build.sh >/dev/null
 	test/lab/image/build.sh >/dev/null
 	go build -o dist/lab ./test/lab/cmd/lab
+
+.PHONY: test-programs
+test-programs: programs ## Build the further programs that only tests start: Argo CD and Gitea (cached)
+	test/argocd/program/build.sh >/dev/null
+	test/gitea/program/build.sh >/dev/null
 
 .PHONY: generate
 generate: ## Generate deep copies, CRDs, RBAC and the kustomization from the code
@@ -99,7 +102,7 @@ generate: ## Generate deep copies, CRDs, RBAC and the kustomization from the cod
 SLOW := TestRealFirmware/(silence|leaves|our_DHCP)|TestLabImageBoots
 
 .PHONY: test
-test: build programs lint generated cross test-unit ## Pass the tests, virtual machines included
+test: build test-programs lint generated cross test-unit ## Pass the tests, virtual machines included
 	cd test/k3s && go test -vet=off ./...
 	go test -timeout 60m -p 2 -skip '$(SLOW)' $(MACHINE_TESTS)
 
