@@ -68,7 +68,11 @@ func (f *follower) step(ctx context.Context) (string, error) {
 	if _, err := git(ctx, f.dir, "clone", "--quiet", "--shared", repository, checkout); err != nil {
 		return "", err
 	}
-	apply := lab.CommandIn(ctx, f.namespace, "/proc/self/exe", "kubectl-inside", "apply", "--server-side",
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	apply := lab.CommandIn(ctx, f.namespace, self, "kubectl-inside", "apply", "--server-side",
 		"--field-manager=lab-git", "--request-timeout=30s", "--recursive", "--filename="+filepath.Join(checkout, manifestsDir))
 	apply.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(f.dir, kubeconfig))
 	if out, err := apply.CombinedOutput(); err != nil {
