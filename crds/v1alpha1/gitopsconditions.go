@@ -163,6 +163,8 @@ const (
 const (
 	// ReasonGitOpsReady: Argo CD, the source and the layers are ready.
 	ReasonGitOpsReady = "GitOpsReady"
+	// ReasonGitOpsTrouble: something that is to be done failed; the message says what.
+	ReasonGitOpsTrouble = "Trouble"
 	// ReasonSecondGitOps: there is an older GitOps, and this one is ignored.
 	ReasonSecondGitOps = "SecondGitOps"
 )

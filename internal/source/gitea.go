@@ -167,10 +167,18 @@ type Migration struct {
 	From, Username, Password string
 }
 
+// stale is how long a migration may take before what is there of it is taken for a
+// leftover.
+const stale = time.Hour
+
 // Migrate copies a repository: the organisation is made if it is not there, and the
 // repository is private and no mirror. Gitea answers when it is done, which may take
 // long, and goes on when nobody waits any more: an error says nothing of whether
 // the copy will be there, a look does. That it is there already is no error.
+//
+// Gitea keeps the empty repository of a migration that failed, so that a person
+// reads why, and refuses another. It is taken away: of this migration at once, and
+// of one that nobody knows the end of after an hour.
 func (g *Gitea) Migrate(ctx context.Context, m Migration) error {
 	c, err := g.asAdmin(ctx)
 	if err != nil {
@@ -191,6 +199,9 @@ func (g *Gitea) Migrate(ctx context.Context, m Migration) error {
 			}
 		}
 	}
+	if err := discard(c, m, stale); err != nil {
+		return err
+	}
 	_, answer, err := c.MigrateRepo(gitea.MigrateRepoOption{
 		RepoOwner: m.Owner, RepoName: m.Name, CloneAddr: m.From, Service: gitea.GitServicePlain,
 		AuthUsername: m.Username, AuthPassword: m.Password, Mirror: false, Private: true,
@@ -198,8 +209,31 @@ func (g *Gitea) Migrate(ctx context.Context, m Migration) error {
 	if err != nil && answer != nil && answer.StatusCode == http.StatusConflict {
 		return nil
 	}
+	if err != nil && answer != nil {
+		// Gitea says that it failed, so it has ended.
+		err = errors.Join(err, discard(c, m, 0))
+	}
 	if err != nil {
 		return fmt.Errorf("cannot migrate %s into %s/%s: %s", Redact(m.From), m.Owner, m.Name, Redact(err.Error()))
+	}
+	return nil
+}
+
+// discard takes away what is left of a migration: a repository without a commit that
+// says that it comes from where this one does, of some age.
+func discard(c *gitea.Client, m Migration, age time.Duration) error {
+	repo, answer, err := c.GetRepo(m.Owner, m.Name)
+	if answer != nil && answer.StatusCode == http.StatusNotFound {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot look for what is left of a migration: %s", Redact(err.Error()))
+	}
+	if !repo.Empty || repo.Mirror || repo.OriginalURL != m.From || time.Since(repo.Created) < age {
+		return nil
+	}
+	if _, err := c.DeleteRepo(m.Owner, m.Name); err != nil {
+		return fmt.Errorf("cannot take away what is left of a migration: %s", Redact(err.Error()))
 	}
 	return nil
 }

@@ -82,7 +82,11 @@ func (r *reconciler) act(ctx context.Context, w *world) (next *v1alpha1.GitOpsSt
 		layers = condition(v1alpha1.ConditionLayersReady, metav1.ConditionFalse, v1alpha1.ReasonLayersNotStarted, "there is no source yet, or no Argo CD that can be used")
 	}
 	wanted := []metav1.Condition{av.ready, v.source, layers, v.switched, behind, lb}
-	wanted = append([]metav1.Condition{ready(av.ready, v.source, layers)}, wanted...)
+	sum := ready(av.ready, v.source, layers)
+	if trouble != nil {
+		sum = condition(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonGitOpsTrouble, source.Redact(trouble.Error()))
+	}
+	wanted = append([]metav1.Condition{sum}, wanted...)
 	for i := range wanted {
 		wanted[i].Message = plaintext.Clip(wanted[i].Message, 4000)
 	}
@@ -92,7 +96,7 @@ func (r *reconciler) act(ctx context.Context, w *world) (next *v1alpha1.GitOpsSt
 	if step {
 		after = time.Millisecond
 	}
-	if v.act != actNothing || v.phase == v1alpha1.PhaseSourceSwitching || layers.Status != metav1.ConditionTrue {
+	if v.act != actNothing || v.phase == v1alpha1.PhaseSourceSwitching || layers.Status != metav1.ConditionTrue || trouble != nil {
 		after = min(after, 5*time.Second)
 	}
 	return next, max(after, time.Millisecond), trouble
@@ -247,14 +251,16 @@ func (r *reconciler) applyLayers(ctx context.Context, w *world, follow v1alpha1.
 // asWanted says whether an ApplicationSet is as it is wanted already, so that it need
 // not be written every few seconds.
 func asWanted(is, want *argo.ApplicationSet) bool {
-	have := is.Spec.DeepCopy()
-	for i := range have.Generators {
-		if g := have.Generators[i].Git; g != nil {
+	have := is.DeepCopy()
+	for i := range have.Spec.Generators {
+		if g := have.Spec.Generators[i].Git; g != nil {
 			// Argo CD writes its defaults here.
 			g.Template = argo.ApplicationSetTemplate{}
 		}
 	}
-	return equal(*have, want.Spec) && is.Labels[layerLabel] == want.Labels[layerLabel]
+	a, errA := applied(have)
+	b, errB := applied(want)
+	return errA == nil && errB == nil && equal(a.Object["spec"], b.Object["spec"]) && is.Labels[layerLabel] == want.Labels[layerLabel]
 }
 
 // tend keeps Applications going: it tells Argo CD of a new commit, asks for failed

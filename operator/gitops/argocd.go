@@ -69,10 +69,8 @@ func judgeArgo(f argoFacts) argoVerdict {
 			unready = append(unready, p)
 		}
 	}
-	if f.defined {
-		// While a part is down, what is there is still read and kept right.
-		v.usable = true
-	}
+	// While a part is down, what is there is still read and kept right.
+	v.usable = f.defined && !f.installing
 	if f.defined && f.policy != "" && f.policy != "create-update" && f.policy != "create-only" && f.override != "true" {
 		v.usable = false
 		return say(metav1.ConditionFalse, v1alpha1.ReasonArgoCDUnsafe,

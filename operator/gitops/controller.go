@@ -270,8 +270,12 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, err
 	}
 	next, after, trouble := r.act(ctx, w)
-	result, err := r.save(ctx, g, next, after)
-	return result, errors.Join(err, trouble)
+	if trouble != nil {
+		// It stands in the status, and is tried again soon: no queue that waits longer each
+		// time, for others go on meanwhile.
+		ctrl.LoggerFrom(ctx).Error(trouble, "cannot do all that is to be done")
+	}
+	return r.save(ctx, g, next, after)
 }
 
 // save writes the status if it says something new, and tells what happened.

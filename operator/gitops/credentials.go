@@ -106,7 +106,7 @@ func (r *reconciler) prove(ctx context.Context, w *world) error {
 	if err != nil {
 		return err
 	}
-	if w.proof == nil || !equal(w.proof.Spec.Source, app.Spec.Source) {
+	if w.proof == nil || !w.proof.Spec.Source.Equals(app.Spec.Source) {
 		if err := r.Live.Patch(ctx, object, client.Apply, client.FieldOwner(Manager), client.ForceOwnership); err != nil {
 			return fmt.Errorf("cannot apply the Application %s: %w", proofName, err)
 		}

@@ -113,13 +113,11 @@ func stayAtSeed(f *facts) verdict {
 		}
 	}
 	switch reason {
-	case v1alpha1.ReasonHomeMissing:
+	case v1alpha1.ReasonHomeMissing, v1alpha1.ReasonHomeMigrating:
 		// Only a seed that has everything is worth a copy.
 		if v.trusted {
 			v.act, v.phase = actMigrate, v1alpha1.PhaseSourceMigrating
 		}
-	case v1alpha1.ReasonHomeMigrating:
-		v.phase = v1alpha1.PhaseSourceMigrating
 	case v1alpha1.ReasonHomeUnproven:
 		v.act, v.phase = actProve, v1alpha1.PhaseSourceProving
 	}

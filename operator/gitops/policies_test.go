@@ -124,8 +124,8 @@ func TestDecide(t *testing.T) {
 			answer{seed, actMigrate, migrating, "True SeedActive", "False HomeMissing"}},
 		{"there is no repository, and the seed cannot be read: nothing is migrated", atSeed, func(f *facts) { home9(homeMissing)(f); f.seed.reachable = false },
 			answer{seed, actNothing, frozen, "False SeedUnreachable", "False HomeMissing"}},
-		{"a migration is under way or was cut off", atSeed, home9(homeMigrating),
-			answer{seed, actNothing, migrating, "True SeedActive", "False HomeMigrating"}},
+		{"a migration is under way or was cut off: it is seen to", atSeed, home9(homeMigrating),
+			answer{seed, actMigrate, migrating, "True SeedActive", "False HomeMigrating"}},
 		{"a pull mirror", atSeed, home9(homeMirror),
 			answer{seed, actNothing, atS, "True SeedActive", "False HomeMirror"}},
 		{"an empty repository", atSeed, home9(homeEmpty),
@@ -348,8 +348,8 @@ func TestInEveryStateTheRulesHold(t *testing.T) {
 		{"no switch to a home that lacks what the seed has", func(f facts, v verdict) bool {
 			return v.act != actSwitch || f.home.current
 		}},
-		{"only a missing repository is migrated, from a seed that has everything", func(f facts, v verdict) bool {
-			return v.act != actMigrate || f.hasHome && f.home.state == homeMissing && f.seedFit()
+		{"only a repository that is missing, or without a commit since its migration, is migrated, from a seed that has everything", func(f facts, v verdict) bool {
+			return v.act != actMigrate || f.hasHome && (f.home.state == homeMissing || f.home.state == homeMigrating) && f.seedFit()
 		}},
 		{"a switch that runs is finished, rolled back or awaited", func(f facts, v verdict) bool {
 			return !f.switching || v.act == actNothing || v.act == actFinish || v.act == actRollBack

@@ -1,0 +1,143 @@
+//go:build linux
+
+package gitops
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	sdk "code.gitea.io/sdk/gitea"
+
+	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
+	"github.com/rhizome-dev/rhizome/test/gitserver"
+)
+
+// atTheSeed brings a scene to where every layer is ready from the seed, Gitea is
+// down, and the operator is stopped.
+func atTheSeed(t *testing.T, change func(*Options)) *scene {
+	t.Helper()
+	s := setUp(t)
+	if change != nil {
+		change(&s.options)
+	}
+	s.operate()
+	s.argoCD()
+	s.says("ready from the seed", seed, map[string]string{"Ready": "True GitOpsReady"})
+	s.count()
+	s.stop()
+	return s
+}
+
+// A Gitea that somebody else filled, or did not, is moved to only when it has
+// everything.
+func TestAHomeThatLacksSomethingIsNotMovedTo(t *testing.T) {
+	s := atTheSeed(t, nil)
+	before := s.nothingIsLost(nil)
+	s.gitea.Restart(t)
+	c := s.gitea.Client(t)
+	if _, _, err := c.CreateOrg(sdk.CreateOrgOption{Name: "home"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := c.CreateOrgRepo("home", sdk.CreateRepoOption{Name: "lab", DefaultBranch: "main"}); err != nil {
+		t.Fatal(err)
+	}
+	s.operate()
+	held := func(what, reason string) {
+		t.Helper()
+		s.says(what, seed, map[string]string{"Switched": "False " + reason, "Ready": "True GitOpsReady"})
+		s.nothingIsLost(before)
+	}
+	held("the home is empty", v1alpha1.ReasonHomeEmpty)
+
+	other := gitserver.NewClone(t, s.gitea.PushURL(t, "home", "lab"))
+	other.Commit(t, "hello", map[string]string{"README.md": "a new repository\n"})
+	held("the home has a README", v1alpha1.ReasonHomeReadmeOnly)
+
+	other.Commit(t, "files", firstFiles())
+	held("the home has all directories, and not the seed's history", v1alpha1.ReasonHomeDiverged)
+
+	// The seed goes on while the home has what it had before.
+	old := s.hub.Head(t, "lab")
+	newer := s.seed.Commit(t, "newer", map[string]string{"apps/apps-one/more.yaml": configMap("more", "1")})
+	s.argo.Await(t, newer, "apps-one")
+	before = s.nothingIsLost(before)
+	s.until("the commit is recorded", func(ctx context.Context) string {
+		if g := s.gitops(); g.Status.Revision != newer {
+			return g.Status.Revision
+		}
+		return ""
+	})
+	s.copySeed(old)
+	held("the home is behind", v1alpha1.ReasonHomeBehind)
+
+	// A person wants it all the same: not against the rule.
+	s.pin(v1alpha1.PinHome)
+	held("pinned to a home that is behind", v1alpha1.ReasonPinHeld)
+	s.pin(v1alpha1.PinAuto)
+
+	s.copySeed(newer)
+	s.says("the home has everything", home, map[string]string{"Ready": "True GitOpsReady"})
+	before = s.nothingIsLost(before)
+
+	// A person wants the seed back, which has everything.
+	s.pin(v1alpha1.PinSeed)
+	s.says("pinned to the seed", seed, map[string]string{"Ready": "True GitOpsReady", "Switched": "False PinnedToSeed"})
+	s.argo.Await(t, newer, appNames()...)
+	s.nothingIsLost(before)
+}
+
+// The switch, with what may go wrong in its midst.
+func TestASwitchThatDoesNotArriveIsRolledBack(t *testing.T) {
+	s := atTheSeed(t, func(o *Options) { o.SwitchTimeout, o.HoldOff = 30*time.Second, 30*time.Second })
+	before := s.nothingIsLost(nil)
+	s.gitea.Restart(t)
+	s.operate()
+	// Argo CD cannot apply what it reads: its controller hangs when the switch begins.
+	s.until("the switch begins", func(context.Context) string {
+		if g := s.gitops(); g.Status.Switch == nil || g.Status.Switch.To == "" {
+			return conditions(g)
+		}
+		return ""
+	})
+	if err := s.argo.ApplicationController().Pause(); err != nil {
+		t.Fatal(err)
+	}
+	s.until("the switch is rolled back", func(context.Context) string {
+		g := s.gitops()
+		if g.Status.ActiveSource == home {
+			t.Fatal("the switch was finished, although nothing was seen to arrive")
+		}
+		if g.Status.Switch == nil || g.Status.Switch.Failures == 0 {
+			return conditions(g)
+		}
+		return ""
+	})
+	// The operator dies right then.
+	s.stop()
+	if err := s.argo.ApplicationController().Resume(); err != nil {
+		t.Fatal(err)
+	}
+	s.operate()
+	s.says("back at the seed, and it waits", seed, map[string]string{"Switched": "False RolledBack"})
+	before = s.nothingIsLost(before)
+	s.says("the next try arrives", home, map[string]string{"Ready": "True GitOpsReady"})
+	before = s.nothingIsLost(before)
+	if g := s.gitops(); g.Status.Switch != nil {
+		t.Errorf("the finished switch is still written down: %+v", g.Status.Switch)
+	}
+
+	// GitHub dies: nobody cares. Then it is back, Gitea is gone for long, and the seed
+	// has everything.
+	s.hub.Stop()
+	s.says("GitHub is down", home, map[string]string{"Ready": "True GitOpsReady", "GitHubBehind": "Unknown SeedUnknown"})
+	s.stop()
+	s.options.FallBackAfter = 5 * time.Second
+	s.operate()
+	s.gitea.Kill()
+	s.says("both are down: frozen", home, map[string]string{"SourceReady": "False HomeUnreachable"})
+	before = s.nothingIsLost(before)
+	s.hub.Restart(t)
+	s.says("the seed stands in", seed, map[string]string{"Ready": "True GitOpsReady"})
+	s.nothingIsLost(before)
+}

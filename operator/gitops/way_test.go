@@ -1,0 +1,101 @@
+//go:build linux
+
+package gitops
+
+import (
+	"context"
+	"testing"
+
+	argo "github.com/argoproj/argo-cd/v2/pkg/apis/application/v1alpha1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rhizome-dev/rhizome/test/gitserver"
+)
+
+// The whole way: first install from the seed, Gitea comes up, the repository moves,
+// pushes arrive, Gitea is killed. Not one Application and not one object that they
+// applied is deleted, or made anew.
+func TestTheWholeWayToTheHome(t *testing.T) {
+	s := setUp(t)
+	s.operate()
+	s.argoCD()
+	s.says("Gitea is not there: the seed", seed, map[string]string{
+		"Ready": "True GitOpsReady", "ArgoCDReady": "True Running", "SourceReady": "True SeedActive", "LayersReady": "True AllReady",
+		"Switched": "False HomeUnreachable", "GitHubBehind": "False SeedIsSource",
+	})
+	s.argo.Await(t, s.hub.Head(t, "lab"), appNames()...)
+	s.count()
+	before := s.nothingIsLost(nil)
+	g := s.gitops()
+	if g.Status.Revision != s.hub.Head(t, "lab") || len(g.Status.Layers) != 4 || g.Status.Layers[3].Ready != 1 {
+		t.Errorf("the status is %+v", g.Status)
+	}
+
+	s.gitea.Restart(t)
+	s.says("the repository moves", home, map[string]string{
+		"Ready": "True GitOpsReady", "SourceReady": "True HomeActive", "Switched": "True HomeActive", "GitHubBehind": "False SeedCurrent",
+	})
+	before = s.nothingIsLost(before)
+	var sets argo.ApplicationSetList
+	s.must(s.client.List(t.Context(), &sets, client.InNamespace(s.argoNamespace)))
+	for i := range sets.Items {
+		if at, whole := follows(&sets.Items[i]); !whole || at.url != s.gitea.Repository("home", "lab") {
+			t.Errorf("the ApplicationSet %s follows %v", sets.Items[i].Name, at)
+		}
+	}
+	var secret corev1.Secret
+	s.must(s.client.Get(t.Context(), client.ObjectKey{Namespace: s.argoNamespace, Name: homeSecret}, &secret))
+	if string(secret.Data["password"]) == s.gitea.Password {
+		t.Error("Argo CD was given the administrator's password, not a token")
+	}
+
+	// A push to Gitea, and a new directory.
+	clone := gitserver.NewClone(t, s.gitea.PushURL(t, "home", "lab"))
+	second := clone.Commit(t, "second", map[string]string{"apps/two/config.yaml": configMap("two", "2")})
+	s.argo.Await(t, second, append(appNames(), "two")...)
+	s.says("the seed lacks it", home, map[string]string{"GitHubBehind": "True SeedLacksCommits", "SourceReady": "True HomeActive"})
+	before = s.nothingIsLost(before)
+
+	// An ApplicationSet that is edited by hand is put right, and nobody is deleted.
+	edited := &argo.ApplicationSet{}
+	s.must(s.client.Get(t.Context(), client.ObjectKey{Namespace: s.argoNamespace, Name: setName("apps")}, edited))
+	edited.Spec.Generators[0].Git.RepoURL = s.hub.URL("nothing")
+	s.must(s.client.Update(t.Context(), edited))
+	s.until("the edited set is put right", func(ctx context.Context) string {
+		s.must(s.client.Get(ctx, client.ObjectKey{Namespace: s.argoNamespace, Name: setName("apps")}, edited))
+		if at, whole := follows(edited); !whole || at.url != s.gitea.Repository("home", "lab") {
+			return at.url
+		}
+		return ""
+	})
+	before = s.nothingIsLost(before)
+
+	// Gitea is killed, and the operator too: frozen, whoever looks.
+	s.gitea.Kill()
+	s.says("Gitea is down", home, map[string]string{"SourceReady": "False HomeUnreachable", "Switched": "True HomeActive"})
+	s.stop()
+	s.operate()
+	s.says("Gitea is down, and the operator is new", home, map[string]string{"SourceReady": "False HomeUnreachable", "Switched": "True HomeActive"})
+	s.nothingIsLost(before)
+	s.gitea.Restart(t)
+	s.says("Gitea is back", home, map[string]string{"Ready": "True GitOpsReady"})
+
+	// A directory that is removed takes its Application, which no ApplicationSet may.
+	third := clone.Commit(t, "third", map[string]string{"apps/two/config.yaml": ""})
+	s.until("the Application of the removed directory goes, and what it applied", func(ctx context.Context) string {
+		// No garbage collector runs here, which would finish the deletion.
+		for key, o := range map[client.ObjectKey]client.Object{{Namespace: s.argoNamespace, Name: "two"}: &argo.Application{}, {Namespace: "two", Name: "two"}: &corev1.ConfigMap{}} {
+			if err := s.client.Get(ctx, key, o); err == nil && o.GetDeletionTimestamp() == nil {
+				return key.String()
+			}
+		}
+		return ""
+	})
+	s.argo.Await(t, third, appNames()...)
+	for _, name := range appNames() {
+		if _, lives := before["Application "+name]; !lives {
+			t.Errorf("%s was not counted", name)
+		}
+	}
+}
