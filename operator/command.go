@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
 
 	"github.com/rhizome-dev/rhizome/internal/names"
+	"github.com/rhizome-dev/rhizome/operator/gitops"
 )
 
 // Command is the command `operator`: it runs the controllers until it is told to
@@ -62,6 +63,10 @@ the pod, and ~/.kube/config are tried, in this order.`,
 	f.Var(resourcesFlag{&o.PXEResources}, "pxe-resources", "requests and limits of a PXE pod, as `JSON`")
 	f.Var(archiveFlag{&o.Archives}, "image-archive",
 		"an image archive that travelled with the installation, as `NAME:SHA256`; new members get it too; may be given again")
+	f.StringVar(&o.InstallAs, "install-as", "",
+		"`user` in whose name Argo CD is installed, such as system:serviceaccount:rhizome-system:rhizome-installer; the operator itself when it is not set")
+	f.StringVar(&o.PushAddress, "push-address", "", "`address` that Gitea tells of pushes at, over HTTP; without it sources are looked at now and then")
+	f.StringVar(&o.PushURL, "push-url", "", "`URL` of push-address as Gitea reaches it, with the path "+gitops.HookPath)
 	f.DurationVar(&o.ShutdownTimeout, "shutdown-timeout", o.ShutdownTimeout, "how long work that has begun may take to end when told to stop")
 	f.StringVar(&kubeconfig, "kubeconfig", "", "`file` that says how the API server is reached")
 	f.TextVar(&level, "log-level", level, "least `level` that is logged: debug, info, warn or error")

@@ -26,6 +26,7 @@ import (
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
 	"github.com/rhizome-dev/rhizome/internal/names"
 	"github.com/rhizome-dev/rhizome/operator/cluster"
+	"github.com/rhizome-dev/rhizome/operator/gitops"
 	"github.com/rhizome-dev/rhizome/operator/node"
 )
 
@@ -68,6 +69,13 @@ type Options struct {
 	PXEResources corev1.ResourceRequirements
 	// Archives are the image archives that travelled with the installation.
 	Archives []Archive
+	// InstallAs is the user in whose name Argo CD is installed. Empty: the operator
+	// itself.
+	InstallAs string
+	// PushAddress is where Gitea tells of pushes, over HTTP. Empty: nowhere.
+	PushAddress string
+	// PushURL is PushAddress as Gitea reaches it. Empty: Gitea is not told of it.
+	PushURL string
 	// ShutdownTimeout bounds how long controllers may go on when ctx has ended.
 	ShutdownTimeout time.Duration
 	// Logger takes what is logged; it must be set.
@@ -112,6 +120,12 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 	if err := node.Setup(mgr, node.Options{
 		Now: o.Now, Live: live, Namespace: o.Namespace, PXENamespace: o.PXENamespace, Image: o.PXEImage,
 	}); err != nil {
+		return err
+	}
+	err = gitops.Setup(mgr, gitops.Options{
+		Now: o.Now, Live: live, Namespace: o.Namespace, InstallAs: o.InstallAs, HookAddress: o.PushAddress, HookURL: o.PushURL,
+	})
+	if err != nil {
 		return err
 	}
 	if err := mgr.Start(ctx); err != nil {

@@ -49,10 +49,10 @@ const Manager = "rhizome-gitops"
 //
 // +kubebuilder:rbac:groups=metallb.io,resources=ipaddresspools;l2advertisements,verbs=get;create;patch
 
-// The credentials that the GitOps names, which live beside the operator, and the
-// secret of the webhook.
+// The secret of the webhook, which this controller makes.
 //
-// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;create,namespace=release
+// +kubebuilder:rbac:groups="",resources=secrets,resourceNames=rhizome-gitops-webhook,verbs=get,namespace=release
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=create,namespace=release
 
 // What Argo CD consists of.
 //
@@ -60,9 +60,11 @@ const Manager = "rhizome-gitops"
 // +kubebuilder:rbac:groups="",resources=configmaps,resourceNames=argocd-cmd-params-cm,verbs=get
 // +kubebuilder:rbac:groups=apiextensions.k8s.io,resources=customresourcedefinitions,verbs=get
 
-// Argo CD is installed, and given its credentials, in the name of another account:
-// its chart makes all rights in the cluster, and only who has them may give them.
-// That account is used for nothing else.
+// Argo CD is installed in the name of another account: its chart makes all rights in
+// the cluster, and only who has them may give them. That account reads the
+// credentials that the GitOps names, too, and gives Argo CD its own, so that the
+// operator itself may read no Secret but those that it knows by name. It is used for
+// nothing else.
 //
 // +kubebuilder:rbac:groups="",resources=serviceaccounts,resourceNames=rhizome-installer,verbs=impersonate,namespace=release
 
@@ -76,8 +78,8 @@ type Options struct {
 	Live client.Client
 	// Namespace is the release's, with the Secrets that the GitOps names.
 	Namespace string
-	// InstallAs is the user in whose name Argo CD is installed and given its
-	// credentials, such as system:serviceaccount:rhizome-system:rhizome-installer.
+	// InstallAs is the user in whose name Argo CD is installed, and credentials are
+	// read and handed over, such as system:serviceaccount:rhizome-system:rhizome-installer.
 	// Empty: the operator itself.
 	InstallAs string
 	// HookAddress is where pushes to Gitea are heard of. Empty: nowhere, and the

@@ -3,6 +3,7 @@ package gitops
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -212,10 +213,14 @@ func (r *reconciler) access(ctx context.Context, g *v1alpha1.GitOps) (access, er
 func (r *reconciler) credentials(ctx context.Context, name string) (data map[string][]byte, trouble string, err error) {
 	var s corev1.Secret
 	key := client.ObjectKey{Namespace: r.Namespace, Name: name}
-	if err := r.Live.Get(ctx, key, &s); apierrors.IsNotFound(err) {
+	err = r.argo.Get(ctx, key, &s)
+	switch {
+	case apierrors.IsNotFound(err):
 		return nil, "there is no Secret " + key.String(), nil
-	} else if err != nil {
-		return nil, "", err
+	case apierrors.IsForbidden(err):
+		return nil, fmt.Sprintf("the Secret %s may not be read; the operator's --install-as names who may: %v", key, err), nil
+	case err != nil:
+		return nil, "", fmt.Errorf("cannot read the Secret %s: %w", key, err)
 	}
 	return s.Data, "", nil
 }
