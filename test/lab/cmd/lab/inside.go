@@ -80,7 +80,9 @@ func insideCommand() *cobra.Command {
 func runInside(dir string, s state, args ...string) error {
 	program := lab.CommandIn(context.Background(), s.Namespace, args[0], args[1:]...)
 	program.Stdin, program.Stdout, program.Stderr = os.Stdin, os.Stdout, os.Stderr
-	program.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(dir, kubeconfig))
+	program.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(dir, kubeconfig),
+		// Another lab had the same address, and other resources.
+		"KUBECACHEDIR="+filepath.Join(dir, "kubectl"))
 	// The terminal sends its signals to the program too; what it makes of them is
 	// its own affair, and we wait for its word.
 	program.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
