@@ -120,12 +120,7 @@ func (r *reconciler) fleet(ctx context.Context, v view) (*fleet, error) {
 		f.machines = append(f.machines, m)
 	}
 	slices.SortFunc(f.machines, func(a, b *machine) int { return strings.Compare(a.node.Name, b.node.Name) })
-	for _, core := range cores {
-		if isServer(core) {
-			f.servers = append(f.servers, memberOf(core))
-		}
-	}
-	slices.SortFunc(f.servers, func(a, b member) int { return strings.Compare(a.name, b.name) })
+	f.servers = serversOf(f.machines, cores)
 	if err := r.claimsOf(ctx, v, f); err != nil {
 		return nil, err
 	}
@@ -135,6 +130,24 @@ func (r *reconciler) fleet(ctx context.Context, v view) (*fleet, error) {
 		r.memo, r.memoOf = f, version
 	}
 	return f, nil
+}
+
+// serversOf are the servers by name: core Nodes that k3s marks as such, and those of
+// declared control-plane machines. k3s sets its mark some seconds after the kubelet
+// has registered, and a server counts from its first moment.
+func serversOf(machines []*machine, cores map[string]*corev1.Node) []member {
+	declared := map[string]bool{}
+	for _, m := range machines {
+		declared[m.node.Name] = m.isControlPlane()
+	}
+	var servers []member
+	for _, core := range cores {
+		if isServer(core) || declared[core.Name] {
+			servers = append(servers, memberOf(core))
+		}
+	}
+	slices.SortFunc(servers, func(a, b member) int { return strings.Compare(a.name, b.name) })
+	return servers
 }
 
 // cores are the core Nodes by name. Servers, on which quorum depends, come from
