@@ -30,7 +30,7 @@ import (
 // history of a very large repository.
 const DefaultMaxPack = 512 << 20
 
-// ErrNoBranch: the server was reached, and has no such branch.
+// ErrNoBranch says that the server was reached, and has no such branch.
 var ErrNoBranch = errors.New("there is no such branch")
 
 // Branch follows a branch of a git repository. It keeps commits and directories in
@@ -211,13 +211,13 @@ func (b *Branch) tree() (Tree, error) {
 type Relation int
 
 const (
-	// Unknown: not enough is known of the commit; take it for Behind.
+	// Unknown says that not enough is known of the commit; take it for Behind.
 	Unknown Relation = iota
-	// Contains: the commit is in the branch's history.
+	// Contains says that the commit is in the branch's history.
 	Contains
-	// Behind: the commit builds on the branch's head.
+	// Behind says that the commit builds on the branch's head.
 	Behind
-	// Diverged: neither builds on the other.
+	// Diverged says that neither builds on the other.
 	Diverged
 )
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -23,25 +24,25 @@ type State int
 
 // The states. Only Present says that its branch may be looked at.
 const (
-	// Unreachable: nothing answers.
+	// Unreachable says that nothing answers.
 	Unreachable State = iota
-	// InstallMode: Gitea waits for its installation to be finished. Its health check
+	// InstallMode says that Gitea waits for its installation to be finished. Its health check
 	// is content with that.
 	InstallMode
-	// Unsupported: it is no Gitea, or one that is too old.
+	// Unsupported says that it is no Gitea, or one that is too old.
 	Unsupported
-	// Refused: the credentials are refused.
+	// Refused says that the credentials are refused.
 	Refused
-	// Missing: there is no such repository.
+	// Missing says that there is no such repository.
 	Missing
-	// Migrating: a migration was begun, and has not ended. Gitea does not say so: what
+	// Migrating says that a migration was begun, and has not ended. Gitea does not say so: what
 	// is told by is a repository without commits that remembers where it came from.
 	Migrating
-	// Mirror: it is a pull mirror.
+	// Mirror says that it is a pull mirror.
 	Mirror
-	// Empty: it has no commits.
+	// Empty says that it has no commits.
 	Empty
-	// Present: it may be looked at.
+	// Present says that it may be looked at.
 	Present
 )
 
@@ -274,7 +275,7 @@ func (g *Gitea) Admits(ctx context.Context, token, owner, name string) (bool, er
 
 // Hook sees to it that pushes to a repository are told to a URL, signed with a
 // secret.
-func (g *Gitea) Hook(ctx context.Context, owner, name, url, secret string) error {
+func (g *Gitea) Hook(ctx context.Context, owner, name, target, secret string) error {
 	c, err := g.asAdmin(ctx)
 	if err != nil {
 		return errors.New(Redact(err.Error()))
@@ -283,9 +284,9 @@ func (g *Gitea) Hook(ctx context.Context, owner, name, url, secret string) error
 	if err != nil {
 		return fmt.Errorf("cannot list the webhooks of %s/%s: %s", owner, name, Redact(err.Error()))
 	}
-	config := map[string]string{"url": url, "content_type": "json", "secret": secret, "http_method": "post"}
+	config := map[string]string{"url": target, "content_type": "json", "secret": secret, "http_method": "post"}
 	for _, h := range hooks {
-		if h.Config["url"] != url {
+		if h.Config["url"] != target {
 			continue
 		}
 		// Gitea does not tell the secret: it is written again, so that it is this one.
@@ -309,8 +310,8 @@ type PushMirror struct {
 }
 
 // Mirroring says whether a repository is pushed to a URL, and the last error of it.
-func (g *Gitea) Mirroring(ctx context.Context, owner, name, url string) (is bool, lastError string, err error) {
-	_, found, err := g.mirrors(ctx, owner, name, url)
+func (g *Gitea) Mirroring(ctx context.Context, owner, name, target string) (is bool, lastError string, err error) {
+	_, found, err := g.mirrors(ctx, owner, name, target)
 	if err != nil || len(found) == 0 {
 		return false, "", err
 	}
@@ -333,9 +334,31 @@ func (g *Gitea) StartMirror(ctx context.Context, owner, name string, m PushMirro
 	return nil
 }
 
+// PushNow makes Gitea push a repository to all its push mirrors: a new one is not
+// pushed to by itself before its interval has passed. The caller has seen, just now,
+// that nothing is lost by it.
+func (g *Gitea) PushNow(ctx context.Context, owner, name string) error {
+	// The SDK has no method for it.
+	at := g.URL + "/api/v1/repos/" + url.PathEscape(owner) + "/" + url.PathEscape(name) + "/push_mirrors-sync"
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, at, nil)
+	if err != nil {
+		return err
+	}
+	req.SetBasicAuth(g.Username, g.Password)
+	answer, err := g.client().Do(req)
+	if err != nil {
+		return fmt.Errorf("cannot have %s/%s pushed: %s", owner, name, Redact(err.Error()))
+	}
+	defer func() { _ = answer.Body.Close() }()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("cannot have %s/%s pushed: Gitea answers %s", owner, name, answer.Status)
+	}
+	return nil
+}
+
 // StopMirror ends it.
-func (g *Gitea) StopMirror(ctx context.Context, owner, name, url string) error {
-	c, found, err := g.mirrors(ctx, owner, name, url)
+func (g *Gitea) StopMirror(ctx context.Context, owner, name, target string) error {
+	c, found, err := g.mirrors(ctx, owner, name, target)
 	if err != nil {
 		return err
 	}
@@ -347,7 +370,7 @@ func (g *Gitea) StopMirror(ctx context.Context, owner, name, url string) error {
 	return nil
 }
 
-func (g *Gitea) mirrors(ctx context.Context, owner, name, url string) (*gitea.Client, []*gitea.PushMirrorResponse, error) {
+func (g *Gitea) mirrors(ctx context.Context, owner, name, target string) (*gitea.Client, []*gitea.PushMirrorResponse, error) {
 	c, err := g.asAdmin(ctx)
 	if err != nil {
 		return nil, nil, errors.New(Redact(err.Error()))
@@ -358,7 +381,7 @@ func (g *Gitea) mirrors(ctx context.Context, owner, name, url string) (*gitea.Cl
 	}
 	var found []*gitea.PushMirrorResponse
 	for _, m := range all {
-		if Redact(m.RemoteAddress) == url {
+		if Redact(m.RemoteAddress) == target {
 			found = append(found, m)
 		}
 	}

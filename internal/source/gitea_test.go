@@ -97,17 +97,26 @@ func TestWhatGiteaSaysOfARepository(t *testing.T) {
 	if is, _, err := g.Mirroring(t.Context(), "home", "lab", hub.URL("lab")); is || err != nil {
 		t.Errorf("it mirrors already: %v", err)
 	}
+	zeroth := gitserver.NewClone(t, real.PushURL(t, "home", "lab")).Commit(t, "before the mirror", map[string]string{"system/z/z.yaml": "z: 1\n"})
 	for range 2 {
 		if err := g.StartMirror(t.Context(), "home", "lab", source.PushMirror{URL: hub.URL("lab"), Username: "u", Password: "p", Interval: time.Hour}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	second := gitserver.NewClone(t, real.PushURL(t, "home", "lab")).Commit(t, "second", map[string]string{"system/y/y.yaml": "y: 1\n"})
-	for deadline := time.Now().Add(3 * time.Minute); hub.Head(t, "lab") != second; time.Sleep(200 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the push does not come back to the seed")
+	arrives := func(what, commit string) {
+		t.Helper()
+		for deadline := time.Now().Add(3 * time.Minute); hub.Head(t, "lab") != commit; time.Sleep(200 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s does not come back to the seed", what)
+			}
 		}
 	}
+	if err := g.PushNow(t.Context(), "home", "lab"); err != nil {
+		t.Fatal(err)
+	}
+	arrives("what was there before the mirror", zeroth)
+	second := gitserver.NewClone(t, real.PushURL(t, "home", "lab")).Commit(t, "second", map[string]string{"system/y/y.yaml": "y: 1\n"})
+	arrives("a push", second)
 	if is, failed, err := g.Mirroring(t.Context(), "home", "lab", hub.URL("lab")); !is || failed != "" || err != nil {
 		t.Errorf("mirroring %t, %q, %v", is, failed, err)
 	}

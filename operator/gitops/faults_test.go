@@ -8,6 +8,8 @@ import (
 	"time"
 
 	sdk "code.gitea.io/sdk/gitea"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
 	"github.com/rhizome-dev/rhizome/test/gitserver"
@@ -139,5 +141,66 @@ func TestASwitchThatDoesNotArriveIsRolledBack(t *testing.T) {
 	before = s.nothingIsLost(before)
 	s.hub.Restart(t)
 	s.says("the seed stands in", seed, map[string]string{"Ready": "True GitOpsReady"})
+	s.nothingIsLost(before)
+}
+
+// A cluster that is made anew finds the Gitea of before, which has what the seed
+// lacks: it begins with the seed, goes back home, and loses nothing, although the
+// operator dies again and again. The push mirror then brings the seed up to date.
+func TestARebuiltClusterGoesBackHome(t *testing.T) {
+	s := setUp(t)
+	s.gitea.Restart(t)
+	c := s.gitea.Client(t)
+	if _, _, err := c.CreateOrg(sdk.CreateOrgOption{Name: "home"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := c.CreateOrgRepo("home", sdk.CreateRepoOption{Name: "lab", DefaultBranch: "main"}); err != nil {
+		t.Fatal(err)
+	}
+	first := s.hub.Head(t, "lab")
+	s.copySeed(first)
+	ahead := gitserver.NewClone(t, s.gitea.PushURL(t, "home", "lab")).Commit(t, "ahead", map[string]string{"apps/two/config.yaml": configMap("two", "2")})
+	s.gitea.Kill()
+
+	s.operate()
+	s.argoCD()
+	s.says("the seed again", seed, map[string]string{"Ready": "True GitOpsReady", "Switched": "False HomeUnreachable"})
+	s.argo.Await(t, first, appNames()...)
+	s.count()
+	before := s.nothingIsLost(nil)
+
+	s.gitea.Restart(t)
+	s.until("home, with an operator that dies every few seconds", func(ctx context.Context) string {
+		g := s.gitops()
+		if g.Status.ActiveSource == home {
+			return ""
+		}
+		s.stop()
+		s.operate()
+		select {
+		case <-ctx.Done():
+		case <-time.After(4 * time.Second):
+		}
+		return conditions(g)
+	})
+	s.says("home", home, map[string]string{"SourceReady": "True HomeActive", "GitHubBehind": "True SeedLacksCommits"})
+	s.argo.Await(t, ahead, append(appNames(), "two")...)
+	before = s.nothingIsLost(before)
+
+	s.must(s.client.Create(t.Context(), &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "push", Namespace: s.release},
+		Data:       map[string][]byte{"username": []byte("pusher"), "password": []byte("secret")},
+	}))
+	s.hub.Require("pusher", "secret")
+	s.until("the mirror is declared", func(ctx context.Context) string {
+		g := s.gitops()
+		g.Spec.Home.PushMirror = &v1alpha1.PushMirror{Credentials: v1alpha1.SecretReference{Name: "push"}}
+		g.Spec.Seed.Credentials = &v1alpha1.SecretReference{Name: "push"}
+		return errorText(s.client.Update(ctx, g))
+	})
+	s.says("the seed is brought up to date", home, map[string]string{"GitHubBehind": "False SeedCurrent", "Ready": "True GitOpsReady"})
+	if got := s.hub.Head(t, "lab"); got != ahead {
+		t.Errorf("the seed is at %s, want %s", got, ahead)
+	}
 	s.nothingIsLost(before)
 }

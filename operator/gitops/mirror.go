@@ -132,6 +132,11 @@ func (r *reconciler) setMirror(ctx context.Context, w *world, push bool, c *meta
 	}); err != nil {
 		return err
 	}
+	if c.Status == metav1.ConditionTrue {
+		if err := a.gitea.PushNow(ctx, a.owner, a.name); err != nil {
+			return err
+		}
+	}
 	_, failed, err := a.gitea.Mirroring(ctx, a.owner, a.name, seed)
 	if err == nil && failed != "" {
 		if c.Status == metav1.ConditionTrue {

@@ -7,7 +7,9 @@ import (
 	"testing"
 
 	argo "github.com/argoproj/argo-cd/v2/pkg/apis/application/v1alpha1"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rhizome-dev/rhizome/test/gitserver"
@@ -31,6 +33,20 @@ func TestTheWholeWayToTheHome(t *testing.T) {
 	if g.Status.Revision != s.hub.Head(t, "lab") || len(g.Status.Layers) != 4 || g.Status.Layers[3].Ready != 1 {
 		t.Errorf("the status is %+v", g.Status)
 	}
+
+	// A part of Argo CD is lost, and put back as it was.
+	part := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: s.argoNamespace, Name: "argocd-repo-server"}}
+	s.must(s.client.Delete(t.Context(), part))
+	s.until("the part is back", func(ctx context.Context) string {
+		back := &appsv1.Deployment{}
+		if err := s.client.Get(ctx, client.ObjectKeyFromObject(part), back); err != nil {
+			return err.Error()
+		}
+		back.Status = appsv1.DeploymentStatus{ObservedGeneration: back.Generation, Replicas: 1, ReadyReplicas: 1, AvailableReplicas: 1}
+		return errorText(s.client.Status().Update(ctx, back))
+	})
+	s.says("Argo CD is whole again", seed, map[string]string{"ArgoCDReady": "True Running", "Ready": "True GitOpsReady"})
+	before = s.nothingIsLost(before)
 
 	s.gitea.Restart(t)
 	s.says("the repository moves", home, map[string]string{

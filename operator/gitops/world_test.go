@@ -435,3 +435,10 @@ func (s *scene) copySeed(commit string) {
 		}
 	}
 }
+
+func errorText(err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return ""
+}
