@@ -186,7 +186,12 @@ func newManager(cfg *rest.Config, o Options) (ctrl.Manager, error) {
 		LeaderElectionID:              names.LeaseName,
 		LeaderElectionNamespace:       o.Namespace,
 		LeaderElectionReleaseOnCancel: true, // the process ends after Run
-		GracefulShutdownTimeout:       &o.ShutdownTimeout,
+		// Twice the usual times: the API server of one small machine may take many
+		// seconds to answer while it starts pods.
+		LeaseDuration:           ptr.To(30 * time.Second),
+		RenewDeadline:           ptr.To(20 * time.Second),
+		RetryPeriod:             ptr.To(4 * time.Second),
+		GracefulShutdownTimeout: &o.ShutdownTimeout,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot set up the operator: %w", err)
