@@ -33,9 +33,11 @@ GO_LDFLAGS := -s -w -X main.version=$(VERSION)
 ARCHIVE := dist/rhizome-operator.oci.tar
 PACKAGE_LISTS := $(shell find operator pxe test -name packages.txt)
 
-# Packages whose tests boot machines, virtual or simulated. They wait much of their
-# time, so two of them run side by side; the longest one begins.
-MACHINE_TESTS := ./test/e2e/... ./test/fleet/... ./test/seed/... ./test/netboot/... ./pxe/installer/... ./test/lab/...
+# Packages whose tests boot machines, virtual or simulated. The first wait much of
+# their time, so two of them run side by side; each of the others wants the whole
+# machine.
+MACHINE_TESTS := ./test/seed/... ./test/netboot/... ./pxe/installer/... ./test/lab/...
+WHOLE_MACHINE_TESTS := ./test/e2e/... ./test/fleet/...
 
 ##@ Use
 
@@ -105,6 +107,7 @@ SLOW := TestRealFirmware/(silence|leaves|our_DHCP)|TestLabImageBoots
 test: build test-programs lint generated cross test-unit ## Pass the tests, virtual machines included
 	cd test/k3s && go test -vet=off ./...
 	go test -timeout 60m -p 2 -skip '$(SLOW)' $(MACHINE_TESTS)
+	go test -timeout 60m -p 1 $(WHOLE_MACHINE_TESTS)
 
 .PHONY: test-all
 test-all: test ## Pass all tests, the slow variants of booting included
@@ -112,7 +115,7 @@ test-all: test ## Pass all tests, the slow variants of booting included
 
 .PHONY: test-unit
 test-unit: ## Run the tests that boot no virtual machine
-	go test -timeout 30m $$(go list ./... | grep -v -x -F "$$(go list $(MACHINE_TESTS))")
+	go test -timeout 30m $$(go list ./... | grep -v -x -F "$$(go list $(MACHINE_TESTS) $(WHOLE_MACHINE_TESTS))")
 
 .PHONY: lint
 lint: $(LINT) ## Run the linters
