@@ -136,7 +136,8 @@ type reconciler struct {
 	looks    int            // that removable has counted
 	told     string         // the head that Argo CD was told of
 	hooked   place          // the home whose webhook was made
-	mirrored time.Time
+	mirrored time.Time      // when Gitea was last asked about its push mirror,
+	pushing  bool           // and what was wanted of it
 	tasks    tasks
 }
 

@@ -72,7 +72,8 @@ func judgeMirror(f mirrorFacts) (push bool, c metav1.Condition) {
 		short(f.seedHead), short(f.homeHead))
 }
 
-// mirrorEvery is how often Gitea is asked about its push mirror.
+// mirrorEvery is how often Gitea is asked about its push mirror, while nothing else
+// is wanted of it.
 const mirrorEvery = time.Minute
 
 // mirror looks after the way back to the seed, on what was seen in this pass.
@@ -92,10 +93,13 @@ func (r *reconciler) mirror(ctx context.Context, w *world, v verdict) metav1.Con
 	}
 	push, c := judgeMirror(f)
 	// What was seen must be of now, for the push is one by force.
-	if !f.atHome || !w.home.reachable || w.access.gitea == nil || !w.looked || !v.trusted || w.now.Sub(r.mirrored) < mirrorEvery && w.now.After(r.mirrored) {
+	if !f.atHome || !w.home.reachable || w.access.gitea == nil || !w.looked || !v.trusted {
 		return c
 	}
-	r.mirrored = w.now
+	if push == r.pushing && w.now.Sub(r.mirrored) < mirrorEvery && !w.now.Before(r.mirrored) {
+		return c
+	}
+	r.mirrored, r.pushing = w.now, push
 	if err := r.setMirror(ctx, w, push, &c); err != nil {
 		logger(ctx).Error(err, "the push mirror")
 		c.Message += "; " + err.Error()
