@@ -44,10 +44,11 @@ const (
 
 // The Secret of a claim, in the namespace of the PXE pods.
 const (
-	ClaimType      corev1.SecretType = "rhizome.dev/claim"
-	KeyClaim                         = "claim"       // JSON of provision.Claim
-	KeyCredentials                   = "credentials" // JSON of []k3s.File; absent until they are made
-	claimPrefix                      = "claim-"
+	ClaimType corev1.SecretType = "rhizome.dev/claim"
+
+	KeyClaim       = "claim"       // JSON of provision.Claim
+	KeyCredentials = "credentials" // JSON of []k3s.File; absent until they are made
+	claimPrefix    = "claim-"
 )
 
 // ClaimSecret names the Secret of a Node's claim.

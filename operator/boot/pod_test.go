@@ -148,7 +148,7 @@ func TestAMachineIsBootedAndInstalled(t *testing.T) {
 		return nil
 	})
 	image := w.internet.files["debian.raw"]
-	path := "/media/" + string(digestOf(image)) + "/debian.raw"
+	path := "/media/" + digestOf(image) + "/debian.raw"
 	first.await(http.StatusServiceUnavailable, "fetching")
 	answer, err := http.Get(fmt.Sprintf("http://%s:%d%s", podAddress, first.HTTPPort, path))
 	if err != nil {

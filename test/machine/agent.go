@@ -87,8 +87,11 @@ func (m *Machine) enrol(ctx context.Context, server, token string, c agentConfig
 	if !ok || !found {
 		return out, errors.New("the token is not of the form K10HASH::CREDENTIALS")
 	}
-	if got, err := k3s.CAHash(bundle); err != nil || got != hash {
-		return out, fmt.Errorf("the CA of %s is not the token's (%v)", server, err)
+	switch got, err := k3s.CAHash(bundle); {
+	case err != nil:
+		return out, fmt.Errorf("the CA of %s: %w", server, err)
+	case got != hash:
+		return out, fmt.Errorf("the CA of %s is not the token's", server)
 	}
 	if out, err = m.request(ctx, server, bundle, secret, c); err != nil {
 		return out, err

@@ -20,12 +20,11 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: container SPEC")
 		os.Exit(2)
 	}
-	if err := run(os.Args[1], len(os.Args) > 2 && os.Args[2] == inner); err != nil {
-		fmt.Fprintln(os.Stderr, "container:", err)
-		os.Exit(128)
-	}
+	fmt.Fprintln(os.Stderr, "container:", run(os.Args[1], len(os.Args) > 2 && os.Args[2] == inner))
+	os.Exit(128)
 }
 
+// run becomes the container, or ends with its exit code; it returns only an error.
 func run(file string, isInner bool) error {
 	spec, err := container.Read(file)
 	if err != nil {
