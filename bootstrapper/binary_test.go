@@ -63,11 +63,11 @@ var initFlags = []string{"--cidr", "192.0.2.0/24", "--gateway", "192.0.2.1",
 func TestInitThenCheck(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "home")
 	out, errs, code := bootstrapper(t, nil, append([]string{"init", dir}, initFlags...)...)
-	if code != 0 || !strings.Contains(out, "Wrote 10 files") {
+	if code != 0 || !strings.Contains(out, "Wrote 24 files") {
 		t.Fatalf("init: code %d\n%s%s", code, out, errs)
 	}
 	out, errs, code = bootstrapper(t, nil, "check", "--host=false", dir)
-	if code != exitFailed || strings.Count(out, "\n") != 2 || !strings.Contains(out, "debian-12.yaml:21: error: OperatingSystem/debian-12: spec.media[0].sha256: is still to be filled in") || errs != "" {
+	if code != exitFailed || strings.Count(out, "\n") != 2 || !strings.Contains(out, "debian-12.yaml:24: error: OperatingSystem/debian-12: spec.media[0].sha256: is still to be filled in") || errs != "" {
 		t.Fatalf("check of what lacks a digest: code %d\n%s%s", code, out, errs)
 	}
 
@@ -80,7 +80,7 @@ func TestInitThenCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, errs, code = bootstrapper(t, nil, "check", "--host=false", dir)
-	if code != 0 || out != "sound: 0 errors, 0 warnings in 4 objects of 5 files (1 document of other kinds)\n" || errs != "" {
+	if code != 0 || out != "sound: 0 errors, 0 warnings in 4 objects of 18 files (15 documents of other kinds)\n" || errs != "" {
 		t.Fatalf("check of a filled in repository: code %d\n%s%s", code, out, errs)
 	}
 
@@ -157,7 +157,7 @@ func TestCheckJudgesThisMachine(t *testing.T) {
 	own := func(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET} }
 	out, errs, code := bootstrapper(t, own, "check", dir)
 	want := "error: this machine: interface: no interface of this machine stands in the cluster's network 192.0.2.0/24; there is no interface but the loopback; connect this machine to the network 192.0.2.0/24, or correct network.cidr\n" +
-		"not sound: 1 error, 0 warnings in 4 objects of 5 files (1 document of other kinds)\n"
+		"not sound: 1 error, 0 warnings in 4 objects of 18 files (15 documents of other kinds)\n"
 	if code != exitFailed || out != want {
 		t.Errorf("code %d\n%s%s", code, cmp.Diff(want, out), errs)
 	}

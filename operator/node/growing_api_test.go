@@ -232,6 +232,7 @@ func TestAMachineThatNeverBootsLeavesItsPlace(t *testing.T) {
 	if n := w.get("w1"); n.Status.Claim.State != "Expired" {
 		t.Errorf("the claim is %+v", n.Status.Claim)
 	}
+	w.annotate("w2", v1alpha1.AnnotationPaused, "w1 is to have the place")
 	w.pass(6 * time.Minute)
 	w.await("w1", v1alpha1.PhaseWaking)
 	if c, _ := w.claim("w1"); c.Attempt != 1 {
