@@ -3,9 +3,7 @@ package seed
 import (
 	"context"
 	"fmt"
-	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -113,7 +111,7 @@ func (f *flow) releaseFiles(ctx context.Context) error {
 		return err
 	}
 	if !known {
-		if sums, err = download(ctx, address); err != nil {
+		if sums, err = provision.FetchSums(ctx, address); err != nil {
 			return withFix(err, "check spec.kubernetes.version and the way to the internet, or declare spec.kubernetes.files")
 		}
 	}
@@ -128,29 +126,6 @@ func (f *flow) releaseFiles(ctx context.Context) error {
 	}
 	f.released = &with
 	return nil
-}
-
-// maxSums bounds a file of checksums; k3s' have about ten lines.
-const maxSums = 1 << 20
-
-func download(ctx context.Context, address string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return nil, fmt.Errorf("cannot fetch %s: %w", address, err)
-	}
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return nil, fmt.Errorf("cannot fetch the release's checksums: %w", err)
-	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("cannot fetch %s: %s", address, answer.Status)
-	}
-	body, err := io.ReadAll(io.LimitReader(answer.Body, maxSums))
-	if err != nil {
-		return nil, fmt.Errorf("cannot fetch %s: %w", address, err)
-	}
-	return body, nil
 }
 
 // packagedBootFiles is where a distribution's package puts the boot files.

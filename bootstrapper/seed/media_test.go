@@ -1,8 +1,6 @@
 package seed
 
 import (
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,21 +39,4 @@ func TestBootFilesThatLackWhatTheMachineNeedsAreRefused(t *testing.T) {
 	}
 	f.BootFiles = filepath.Join(dir, "absent")
 	refused("no boot files in " + f.BootFiles)
-}
-
-func TestARefusedDownloadIsNoChecksums(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/sums" {
-			w.WriteHeader(http.StatusNotFound)
-			return
-		}
-		_, _ = w.Write([]byte("sums"))
-	}))
-	defer server.Close()
-	if got, err := download(t.Context(), server.URL+"/sums"); err != nil || string(got) != "sums" {
-		t.Errorf("download = %q, %v", got, err)
-	}
-	if _, err := download(t.Context(), server.URL+"/other"); err == nil || !strings.Contains(err.Error(), "404") {
-		t.Errorf("error = %v, want one about 404", err)
-	}
 }

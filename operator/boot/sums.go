@@ -4,18 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/rhizome-dev/rhizome/internal/k3s"
+	"github.com/rhizome-dev/rhizome/internal/provision"
 )
-
-// maxSums bounds a file of checksums; k3s' have about ten lines.
-const maxSums = 1 << 20
 
 // missingSums are the releases whose checksums are to be read now.
 func (f *files) missingSums() map[release]string {
@@ -47,7 +43,7 @@ func (f *files) fetchSums(ctx context.Context, r release, address string) {
 		if !errors.Is(err, fs.ErrNotExist) {
 			f.logger.Warn("cannot use the kept checksums", "path", kept, "error", err)
 		}
-		if sums, err = download(ctx, address); err == nil {
+		if sums, err = provision.FetchSums(ctx, address); err == nil {
 			if _, err = k3s.ParseSums(sums); err == nil {
 				err = keep(kept, sums)
 			}
@@ -83,26 +79,4 @@ func keep(path string, content []byte) error {
 		return err
 	}
 	return os.Rename(tmp.Name(), path)
-}
-
-func download(ctx context.Context, address string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return nil, fmt.Errorf("cannot fetch %s: %w", address, err)
-	}
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return nil, fmt.Errorf("cannot fetch the release's checksums: %w", err)
-	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("cannot fetch %s: %s", address, answer.Status)
-	}
-	body, err := io.ReadAll(io.LimitReader(answer.Body, maxSums))
-	if err != nil {
-		return nil, fmt.Errorf("cannot fetch %s: %w", address, err)
-	}
-	return body, nil
 }
