@@ -83,30 +83,12 @@ func (t Tree) Matching(pattern string) []string {
 func (b *Branch) Look(ctx context.Context, auth transport.AuthMethod) (Tree, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	endpoint, err := transport.NewEndpoint(b.url)
+	session, refs, err := connect(ctx, b.url, auth)
 	if err != nil {
-		return Tree{}, fmt.Errorf("cannot understand the URL: %w", clean(err))
-	}
-	if endpoint.Protocol == "file" {
-		return Tree{}, errors.New("a path of this machine is no repository that Argo CD could read")
-	}
-	git, err := client.NewClient(endpoint)
-	if err != nil {
-		return Tree{}, clean(err)
-	}
-	session, err := git.NewUploadPackSession(endpoint, auth)
-	if err != nil {
-		return Tree{}, fmt.Errorf("cannot connect: %w", clean(err))
+		return Tree{}, err
 	}
 	// It reports again what a read has reported before.
 	defer func() { _ = session.Close() }()
-	refs, err := session.AdvertisedReferencesContext(ctx)
-	if errors.Is(err, transport.ErrEmptyRemoteRepository) {
-		return Tree{}, ErrNoBranch
-	}
-	if err != nil {
-		return Tree{}, fmt.Errorf("cannot list the branches: %w", clean(err))
-	}
 	head, ok := refs.References[plumbing.NewBranchReferenceName(b.name).String()]
 	if !ok {
 		return Tree{}, ErrNoBranch
@@ -118,6 +100,34 @@ func (b *Branch) Look(ctx context.Context, auth transport.AuthMethod) (Tree, err
 		b.head = head
 	}
 	return b.tree()
+}
+
+// connect asks a server for its references. The caller closes the session.
+func connect(ctx context.Context, url string, auth transport.AuthMethod) (transport.UploadPackSession, *packp.AdvRefs, error) {
+	endpoint, err := transport.NewEndpoint(url)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot understand the URL: %w", clean(err))
+	}
+	if endpoint.Protocol == "file" {
+		return nil, nil, errors.New("a path of this machine is no repository that Argo CD could read")
+	}
+	git, err := client.NewClient(endpoint)
+	if err != nil {
+		return nil, nil, clean(err)
+	}
+	session, err := git.NewUploadPackSession(endpoint, auth)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot connect: %w", clean(err))
+	}
+	refs, err := session.AdvertisedReferencesContext(ctx)
+	if err == nil {
+		return session, refs, nil
+	}
+	_ = session.Close() // what it would report is in err
+	if errors.Is(err, transport.ErrEmptyRemoteRepository) {
+		return nil, nil, ErrNoBranch
+	}
+	return nil, nil, fmt.Errorf("cannot list the branches: %w", clean(err))
 }
 
 // fetch receives the commits and directories up to head.

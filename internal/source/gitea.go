@@ -101,12 +101,43 @@ func (g *Gitea) Look(ctx context.Context, owner, name string) (State, string) {
 		return refusal(answer), Redact(err.Error())
 	case repo.Mirror:
 		return Mirror, "it is a pull mirror of " + Redact(repo.OriginalURL)
-	case repo.Empty && repo.OriginalURL != "":
+	}
+	empty, err := g.empty(ctx, repo)
+	switch {
+	case err != nil && repo.OriginalURL != "":
+		// A migration that failed leaves a name without a repository.
+		return Migrating, "it says that it comes from " + Redact(repo.OriginalURL) + ", and git cannot read it: " + Redact(err.Error())
+	case err != nil:
+		return Unreachable, Redact(err.Error())
+	case empty && repo.OriginalURL != "":
 		return Migrating, "it has no commits yet, and says that it comes from " + Redact(repo.OriginalURL)
-	case repo.Empty:
+	case empty:
 		return Empty, "it has no commits"
 	}
 	return Present, ""
+}
+
+// empty says whether a repository has no branch. Gitea takes its own note of that
+// some time after a push: one that died between the two calls a repository empty
+// until the next push, so git has the last word.
+func (g *Gitea) empty(ctx context.Context, repo *gitea.Repository) (bool, error) {
+	if !repo.Empty {
+		return false, nil
+	}
+	owner, name, _ := strings.Cut(repo.FullName, "/")
+	url := g.CloneURL(owner, name)
+	auth, err := Auth(url, map[string][]byte{KeyUsername: []byte(g.Username), KeyPassword: []byte(g.Password)})
+	if err != nil {
+		return false, err
+	}
+	session, refs, err := connect(ctx, url, auth)
+	if errors.Is(err, ErrNoBranch) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return len(refs.References) == 0, session.Close()
 }
 
 func refusal(answer *gitea.Response) State {
@@ -200,7 +231,7 @@ func (g *Gitea) Migrate(ctx context.Context, m Migration) error {
 			}
 		}
 	}
-	if err := discard(c, m, stale); err != nil {
+	if err := g.discard(ctx, c, m, stale); err != nil {
 		return err
 	}
 	_, answer, err := c.MigrateRepo(gitea.MigrateRepoOption{
@@ -212,7 +243,7 @@ func (g *Gitea) Migrate(ctx context.Context, m Migration) error {
 	}
 	if err != nil && answer != nil {
 		// Gitea says that it failed, so it has ended.
-		err = errors.Join(err, discard(c, m, 0))
+		err = errors.Join(err, g.discard(ctx, c, m, 0))
 	}
 	if err != nil {
 		return fmt.Errorf("cannot migrate %s into %s/%s: %s", Redact(m.From), m.Owner, m.Name, Redact(err.Error()))
@@ -222,7 +253,7 @@ func (g *Gitea) Migrate(ctx context.Context, m Migration) error {
 
 // discard takes away what is left of a migration: a repository without a commit that
 // says that it comes from where this one does, of some age.
-func discard(c *gitea.Client, m Migration, age time.Duration) error {
+func (g *Gitea) discard(ctx context.Context, c *gitea.Client, m Migration, age time.Duration) error {
 	repo, answer, err := c.GetRepo(m.Owner, m.Name)
 	if answer != nil && answer.StatusCode == http.StatusNotFound {
 		return nil
@@ -230,8 +261,19 @@ func discard(c *gitea.Client, m Migration, age time.Duration) error {
 	if err != nil {
 		return fmt.Errorf("cannot look for what is left of a migration: %s", Redact(err.Error()))
 	}
-	if !repo.Empty || repo.Mirror || repo.OriginalURL != m.From || time.Since(repo.Created) < age {
+	if repo.Mirror || repo.OriginalURL != m.From || time.Since(repo.Created) < age {
 		return nil
+	}
+	if !repo.Empty {
+		return nil
+	}
+	if age > 0 {
+		// It may have been pushed to since.
+		if empty, err := g.empty(ctx, repo); err != nil {
+			return fmt.Errorf("cannot look whether what is left of a migration has commits; if it has none, delete it in Gitea: %s", Redact(err.Error()))
+		} else if !empty {
+			return nil
+		}
 	}
 	if _, err := c.DeleteRepo(m.Owner, m.Name); err != nil {
 		return fmt.Errorf("cannot take away what is left of a migration: %s", Redact(err.Error()))

@@ -58,6 +58,11 @@ func TestWhatGiteaSaysOfARepository(t *testing.T) {
 		t.Fatal(err)
 	}
 	says("a person made it", "home", "empty", source.Empty)
+	real.FillUnnoticed(t, "home", "empty", hub.URL("lab"))
+	if repo, _, err := c.GetRepo("home", "empty"); err != nil || !repo.Empty {
+		t.Fatalf("Gitea has taken note of the push: %+v, %v", repo, err)
+	}
+	says("Gitea died between a push and its note of it", "home", "empty", source.Present)
 	if _, _, err := c.MigrateRepo(sdk.MigrateRepoOption{RepoOwner: "home", RepoName: "mirror", CloneAddr: hub.URL("lab"), Mirror: true, Service: sdk.GitServicePlain}); err != nil {
 		t.Fatal(err)
 	}

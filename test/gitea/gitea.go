@@ -215,6 +215,16 @@ func (g *Gitea) Restart(t testing.TB) {
 	}
 }
 
+// FillUnnoticed gives an empty repository the branches of another, in the way of a
+// Gitea that died after a push had arrived and before it took note of it.
+func (g *Gitea) FillUnnoticed(t testing.TB, owner, name, from string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "git", "--git-dir", filepath.Join(g.dir, "repositories", owner, name+".git"), "fetch", "--quiet", from, "+refs/heads/*:refs/heads/*")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("git fetch: %v\n%s", err, out)
+	}
+}
+
 // Stop ends it as an orderly restart does.
 func (g *Gitea) Stop() { g.process.Stop() }
 
