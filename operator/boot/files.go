@@ -177,7 +177,6 @@ func (f *files) look(s *snapshot) {
 		f.urls[source.SHA256] = source.URL
 	}
 	standings := map[string]standing{}
-	missing := 0
 	for _, source := range w.files {
 		digest := source.SHA256
 		now := f.standings[digest]
@@ -188,14 +187,22 @@ func (f *files) look(s *snapshot) {
 		} else if now.here {
 			now = standing{name: source.Name} // it was damaged or taken away
 		}
-		if !now.here {
-			missing++
-		}
 		standings[digest] = now
 	}
 	f.standings = standings
+	f.count()
+}
+
+// count tells the metrics how many files are wanted and missing; f.mu is held.
+func (f *files) count() {
+	missing := 0
+	for _, s := range f.standings {
+		if !s.here {
+			missing++
+		}
+	}
 	f.metrics.mediaMissing.Set(float64(missing))
-	f.metrics.mediaWanted.Set(float64(len(w.files)))
+	f.metrics.mediaWanted.Set(float64(len(f.standings)))
 }
 
 // next are the files to begin with now.
@@ -253,6 +260,7 @@ func (f *files) fetch(ctx context.Context, source media.Source) {
 	}
 	if stillWanted {
 		f.standings[digest] = s
+		f.count()
 	}
 }
 
