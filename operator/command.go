@@ -1,18 +1,13 @@
 package operator
 
 import (
-	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
-	"sigs.k8s.io/controller-runtime/pkg/client/config"
 
+	"github.com/rhizome-dev/rhizome/internal/flags"
 	"github.com/rhizome-dev/rhizome/internal/names"
 	"github.com/rhizome-dev/rhizome/operator/gitops"
 )
@@ -21,10 +16,9 @@ import (
 // stop. It writes its log to the command's error output.
 func Command() *cobra.Command {
 	var (
-		o          = Options{ShutdownTimeout: 20 * time.Second}
-		kubeconfig string
-		level      = slog.LevelInfo
-		format     string
+		o   = Options{ShutdownTimeout: 20 * time.Second}
+		log flags.Log
+		api flags.API
 	)
 	cmd := &cobra.Command{
 		Use:   "operator",
@@ -36,14 +30,14 @@ Without --kubeconfig the environment variable KUBECONFIG, the service account of
 the pod, and ~/.kube/config are tried, in this order.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			logger, err := newLogger(cmd.ErrOrStderr(), level, format)
+			logger, err := log.Logger(cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
 			klog.SetSlogLogger(logger)
 			o.Logger = logger
-			o.PXEArgs = []string{"--log-level=" + level.String(), "--log-format=" + format}
-			cfg, err := restConfig(kubeconfig)
+			o.PXEArgs = log.Args()
+			cfg, err := api.Config()
 			if err != nil {
 				return err
 			}
@@ -61,38 +55,14 @@ the pod, and ~/.kube/config are tried, in this order.`,
 	f.StringVar(&o.PXEImage, "pxe-image", os.Getenv("RHIZOME_PXE_IMAGE"),
 		"`image` of the PXE pods: the operator's own, which the chart names; without it none are run (environment: RHIZOME_PXE_IMAGE)")
 	f.Var(resourcesFlag{&o.PXEResources}, "pxe-resources", "requests and limits of a PXE pod, as `JSON`")
-	f.Var(archiveFlag{&o.Archives}, "image-archive",
+	f.Var(&o.Archives, "image-archive",
 		"an image archive that travelled with the installation, as `NAME:SHA256`; new members get it too; may be given again")
 	f.StringVar(&o.InstallAs, "install-as", "",
 		"`user` in whose name Argo CD is installed, such as system:serviceaccount:rhizome-system:rhizome-installer; the operator itself when it is not set")
 	f.StringVar(&o.PushAddress, "push-address", "", "`address` that Gitea tells of pushes at, over HTTP; without it sources are looked at now and then")
 	f.StringVar(&o.PushURL, "push-url", "", "`URL` of push-address as Gitea reaches it, with the path "+gitops.HookPath)
 	f.DurationVar(&o.ShutdownTimeout, "shutdown-timeout", o.ShutdownTimeout, "how long work that has begun may take to end when told to stop")
-	f.StringVar(&kubeconfig, "kubeconfig", "", "`file` that says how the API server is reached")
-	f.TextVar(&level, "log-level", level, "least `level` that is logged: debug, info, warn or error")
-	f.StringVar(&format, "log-format", "json", "`format` of the log: json or text")
+	api.Add(cmd)
+	log.Add(cmd)
 	return cmd
-}
-
-func newLogger(w io.Writer, level slog.Level, format string) (*slog.Logger, error) {
-	options := &slog.HandlerOptions{Level: level}
-	switch format {
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, options)), nil
-	case "text":
-		return slog.New(slog.NewTextHandler(w, options)), nil
-	}
-	return nil, fmt.Errorf("--log-format is %q: set json or text", format)
-}
-
-func restConfig(kubeconfig string) (*rest.Config, error) {
-	load := config.GetConfig
-	if kubeconfig != "" {
-		load = func() (*rest.Config, error) { return clientcmd.BuildConfigFromFlags("", kubeconfig) }
-	}
-	cfg, err := load()
-	if err != nil {
-		return nil, fmt.Errorf("cannot tell how the API server is reached: %w; set --kubeconfig", err)
-	}
-	return cfg, nil
 }

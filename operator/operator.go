@@ -24,6 +24,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
+	"github.com/rhizome-dev/rhizome/internal/flags"
 	"github.com/rhizome-dev/rhizome/internal/names"
 	"github.com/rhizome-dev/rhizome/operator/cluster"
 	"github.com/rhizome-dev/rhizome/operator/gitops"
@@ -68,7 +69,7 @@ type Options struct {
 	// PXEResources are what a PXE pod asks for.
 	PXEResources corev1.ResourceRequirements
 	// Archives are the image archives that travelled with the installation.
-	Archives []Archive
+	Archives flags.Archives
 	// InstallAs is the user in whose name Argo CD is installed. Empty: the operator
 	// itself.
 	InstallAs string

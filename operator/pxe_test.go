@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
+	"github.com/rhizome-dev/rhizome/internal/flags"
 	"github.com/rhizome-dev/rhizome/internal/names"
 	"github.com/rhizome-dev/rhizome/operator"
 )
@@ -138,7 +139,7 @@ func TestPXEPodsRunWhileAMachineWaits(t *testing.T) {
 	var ahead atomic.Int64
 	options := func(o *operator.Options) {
 		o.PXEImage = "ghcr.io/rhizome-dev/rhizome:test"
-		o.Archives = []operator.Archive{{Name: "operator.oci.tar", SHA256: strings.Repeat("0", 64)}}
+		o.Archives = flags.Archives{{Name: "operator.oci.tar", SHA256: strings.Repeat("0", 64)}}
 		o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	}
 	log, stop := w.run(t, options)

@@ -2,18 +2,14 @@ package boot
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
-	"sigs.k8s.io/controller-runtime/pkg/client/config"
 
+	"github.com/rhizome-dev/rhizome/internal/flags"
 	"github.com/rhizome-dev/rhizome/internal/names"
 	"github.com/rhizome-dev/rhizome/pxe/media"
 )
@@ -22,11 +18,10 @@ import (
 // to stop. It writes its log to the command's error output.
 func Command() *cobra.Command {
 	var (
-		o          Options
-		archives   []string
-		kubeconfig string
-		level      = slog.LevelInfo
-		format     string
+		o        Options
+		archives flags.Archives
+		log      flags.Log
+		api      flags.API
 	)
 	cmd := &cobra.Command{
 		Use:   names.PXECommand,
@@ -40,16 +35,16 @@ variable KUBECONFIG, the service account of the pod, and ~/.kube/config are trie
 in this order.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			logger, err := newLogger(cmd.ErrOrStderr(), level, format)
+			logger, err := log.Logger(cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
 			klog.SetSlogLogger(logger)
 			o.Logger = logger
-			if o.Archives, err = parseArchives(archives); err != nil {
-				return err
+			for _, a := range archives {
+				o.Archives = append(o.Archives, media.Source{Name: a.Name, SHA256: a.SHA256})
 			}
-			cfg, err := restConfig(kubeconfig)
+			cfg, err := api.Config()
 			if err != nil {
 				return err
 			}
@@ -66,12 +61,11 @@ in this order.`,
 	f.StringVar(&o.BootFiles, "boot-files", "/boot", "`directory` of the boot loaders and installers")
 	f.StringVar(&o.MediaDir, "media-dir", names.MediaDir, "`directory` that installer media are kept in")
 	f.StringArrayVar(&o.ImageDirs, "image-dir", nil, "`directory` of files that travelled with the installation, found by their digests; may be repeated")
-	f.StringArrayVar(&archives, "image-archive", nil, "archive of container images that every machine gets, as `NAME:SHA256`; may be repeated")
+	f.Var(&archives, "image-archive", "archive of container images that every machine gets, as `NAME:SHA256`; may be repeated")
 	f.Uint16Var(&o.HTTPPort, "http-port", names.HTTPPort, "TCP `port` of HTTP")
 	f.Uint16Var(&o.HTTPSPort, "https-port", names.HTTPSPort, "TCP `port` of HTTPS")
-	f.StringVar(&kubeconfig, "kubeconfig", "", "`file` that says how the API server is reached")
-	f.TextVar(&level, "log-level", level, "least `level` that is logged: debug, info, warn or error")
-	f.StringVar(&format, "log-format", "json", "`format` of the log: json or text")
+	api.Add(cmd)
+	log.Add(cmd)
 	return cmd
 }
 
@@ -128,40 +122,4 @@ func (o *Options) check() error {
 		o.findLink = findLink
 	}
 	return nil
-}
-
-// parseArchives reads NAME:SHA256.
-func parseArchives(given []string) ([]media.Source, error) {
-	var all []media.Source
-	for _, g := range given {
-		name, digest, ok := strings.Cut(g, ":")
-		if !ok || name == "" || len(digest) != 64 || strings.Trim(digest, "0123456789abcdef") != "" {
-			return nil, fmt.Errorf("--image-archive is %q: want NAME:SHA256, the digest as 64 lower-case hexadecimal digits", g)
-		}
-		all = append(all, media.Source{Name: name, SHA256: digest})
-	}
-	return all, nil
-}
-
-func newLogger(w io.Writer, level slog.Level, format string) (*slog.Logger, error) {
-	options := &slog.HandlerOptions{Level: level}
-	switch format {
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, options)), nil
-	case "text":
-		return slog.New(slog.NewTextHandler(w, options)), nil
-	}
-	return nil, fmt.Errorf("--log-format is %q: set json or text", format)
-}
-
-func restConfig(kubeconfig string) (*rest.Config, error) {
-	load := config.GetConfig
-	if kubeconfig != "" {
-		load = func() (*rest.Config, error) { return clientcmd.BuildConfigFromFlags("", kubeconfig) }
-	}
-	cfg, err := load()
-	if err != nil {
-		return nil, fmt.Errorf("cannot tell how the API server is reached: %w; set --kubeconfig", err)
-	}
-	return cfg, nil
 }

@@ -261,16 +261,3 @@ func TestReadinessIsThatWaitingMachinesCanBeServed(t *testing.T) {
 		}
 	}
 }
-
-func TestTheArchivesFlagIsNameAndDigest(t *testing.T) {
-	digest := strings.Repeat("a1", 32)
-	got, err := parseArchives([]string{"operator.tar:" + digest})
-	if err != nil || len(got) != 1 || got[0].Name != "operator.tar" || got[0].SHA256 != digest {
-		t.Errorf("%v, %v", got, err)
-	}
-	for _, bad := range []string{"", "operator.tar", ":" + digest, "operator.tar:" + digest[1:], "operator.tar:" + strings.ToUpper(digest)} {
-		if _, err := parseArchives([]string{bad}); err == nil || !strings.Contains(err.Error(), "--image-archive") {
-			t.Errorf("%q: %v", bad, err)
-		}
-	}
-}
