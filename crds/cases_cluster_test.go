@@ -78,6 +78,7 @@ var clusterRefused = slices.Concat([]bad{
 	{name: "a drain without a unit", of: "cluster", set: fields{"spec.growth.drainTimeout": "10"}, field: "spec.growth.drainTimeout", message: "must be a duration such as 10m or 1h30m"},
 	{name: "a drain that is too long", of: "cluster", set: fields{"spec.growth.drainTimeout": "25h"}, field: "spec.growth.drainTimeout", message: "must be between 1s and 24h"},
 },
+	healingRefused,
 	addressRefused("cluster", "spec.network.gateway"),
 	addressRefused("cluster", "spec.network.nameservers[0]"),
 	addressRefused("cluster", "spec.controlPlane.virtualIP"),

@@ -23,6 +23,9 @@ var accepted = []struct {
 	{name: "the longest claim", of: "cluster", set: fields{"spec.pxe.claimTTL": "24h0m0s"}},
 	{name: "the shortest join", of: "cluster", set: fields{"spec.growth.joinTimeout": "1m"}},
 	{name: "the shortest drain", of: "cluster", set: fields{"spec.growth.drainTimeout": "1s"}},
+	{name: "the last step turned off", of: "cluster", set: fields{"spec.healing.reinstall": map[string]any{"tries": int64(0)}, "spec.healing.maxReinstallsPerDay": int64(0)}},
+	{name: "a maintenance window of whole days", of: "cluster", set: fields{"spec.healing.maintenanceWindows": []any{map[string]any{"days": []any{"Sunday"}}}}},
+	{name: "a time zone with two slashes", of: "cluster", set: fields{"spec.healing.maintenanceWindows[0].timeZone": "America/Argentina/Buenos_Aires"}},
 	{name: "an installer's medium", of: "operatingsystem", set: fields{
 		"spec.format": "Kickstart",
 		"spec.media":  []any{map[string]any{"architecture": "amd64", "url": "https://example.org/Fedora.iso", "sha256": zeros64}},

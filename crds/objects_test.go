@@ -60,6 +60,15 @@ spec:
     drainTimeout: 5m
   healing:
     mode: Enabled
+    unhealthyAfter: 15m
+    maxUnhealthyPercent: 25
+    coolDown: 1h
+    reboot: {timeout: 5m, tries: 2}
+    power: {timeout: 12m, tries: 3}
+    reinstall: {timeout: 2h, tries: 0}
+    maxReinstallsPerDay: 2
+    maintenanceWindows:
+    - {days: [Saturday, Sunday], from: "22:00", to: "05:30", timeZone: Europe/Berlin}
 `,
 	"operatingsystem": `
 apiVersion: rhizome.dev/v1alpha1
@@ -107,6 +116,9 @@ spec:
   boot:
     loader: IPXE
     local: SANBoot
+  healing:
+    mode: DryRun
+    storage: Disposable
 `,
 	"node with a board management controller": `
 apiVersion: rhizome.dev/v1alpha1
@@ -121,6 +133,20 @@ spec:
       endpoint: https://192.168.1.21:8443/redfish
       systemID: System.Embedded.1
       credentials: {name: beta-bmc}
+      fingerprint: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+`,
+	"node on a smart plug": `
+apiVersion: rhizome.dev/v1alpha1
+kind: Node
+metadata: {name: gamma}
+spec:
+  role: Worker
+  mac: 52:54:00:12:34:59
+  address: 192.168.1.12
+  power:
+    webhook:
+      url: https://plugs.example.org:8443/power/gamma
+      credentials: {name: plugs}
       fingerprint: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 `,
 	"gitops": `

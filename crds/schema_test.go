@@ -121,6 +121,24 @@ honoured: {reinstall: "2026-01-02"}
 installed: {at: "2026-01-02T03:04:05Z", operatingSystem: debian}
 claim: {state: Open, opened: "2026-01-02T03:04:05Z", expires: "2026-01-02T03:34:05Z", message: why}
 nodeRef: {name: alpha, uid: 9e6a8f3c}
+repair:
+  action: PowerCycle
+  try: 1
+  rule: Silent
+  reason: its kubelet says nothing
+  sickSince: "2026-01-02T03:04:05Z"
+  intended: "2026-01-02T03:14:05Z"
+  acted: "2026-01-02T03:14:25Z"
+  message: it was turned off and on
+  reinstall: "1"
+  snapshot: a snapshot
+  off: {by: Board, at: "2026-01-02T03:14:15Z"}
+  quarantined: "2026-01-02T03:44:05Z"
+  cleared: "2026-01-02T04:04:05Z"
+  honoured: {retry: "1"}
+repairs:
+- {at: "2026-01-02T03:04:05Z", ended: "2026-01-02T03:14:05Z", action: Reboot, rule: NotReady, result: TimedOut, message: why, disk: /dev/sda}
+reach: [{from: beta, at: "2026-01-02T03:04:05Z", answer: Nothing, message: no route to host}]
 `
 
 // TestTheAPIServerRefusesBadStatus: what controllers write is held to its schema

@@ -278,26 +278,6 @@ const (
 	LoaderGRUB LoaderPolicy = "GRUB"
 )
 
-// HealingSpec is what may be done without a person about a sick member.
-type HealingSpec struct {
-	// Mode is Disabled, DryRun (default: say what would be done) or Enabled.
-	// +optional
-	// +kubebuilder:default=DryRun
-	Mode HealingMode `json:"mode,omitempty"`
-}
-
-// HealingMode says whether repairs are made.
-//
-// +kubebuilder:validation:Enum=Disabled;DryRun;Enabled
-type HealingMode string
-
-// The healing modes.
-const (
-	HealingDisabled HealingMode = "Disabled"
-	HealingDryRun   HealingMode = "DryRun"
-	HealingEnabled  HealingMode = "Enabled"
-)
-
 // ClusterStatus is what is so.
 type ClusterStatus struct {
 	// ObservedGeneration is the generation of the spec that the status speaks of.
@@ -328,8 +308,11 @@ type ClusterStatus struct {
 	// +listMapKey=mac
 	// +kubebuilder:validation:MaxItems=64
 	Discovered []DiscoveredMachine `json:"discovered,omitempty"`
+	// Healing is what the healing of members has to remember of all of them.
+	// +optional
+	Healing *HealingStatus `json:"healing,omitempty"`
 	// Conditions: Ready, APIHealthy, FirstNodeJoined, Valid, PXEReady,
-	// MembersDeclared.
+	// MembersDeclared, Healing.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -92,6 +92,9 @@ type NodeSpec struct {
 	// Boot overrides how this machine boots.
 	// +optional
 	Boot *BootSpec `json:"boot,omitempty"`
+	// Healing is what may be done without a person when this machine is sick.
+	// +optional
+	Healing *NodeHealingSpec `json:"healing,omitempty"`
 }
 
 // LabelValue is the value of a label.
@@ -133,9 +136,9 @@ type DiskHint struct {
 	MaxSize *resource.Quantity `json:"maxSize,omitempty"`
 }
 
-// PowerSpec says how the machine is turned on. At most one way.
+// PowerSpec says how the machine is turned on. Exactly one way.
 //
-// +kubebuilder:validation:XValidation:rule="[has(self.wakeOnLAN), has(self.redfish)].filter(x, x).size() == 1",message="must have exactly one of wakeOnLAN and redfish"
+// +kubebuilder:validation:XValidation:rule="[has(self.wakeOnLAN), has(self.redfish), has(self.webhook)].filter(x, x).size() == 1",message="must have exactly one of wakeOnLAN, redfish and webhook"
 type PowerSpec struct {
 	// WakeOnLAN wakes the machine by a magic packet.
 	// +optional
@@ -143,6 +146,10 @@ type PowerSpec struct {
 	// Redfish drives the machine's board management controller.
 	// +optional
 	Redfish *RedfishSpec `json:"redfish,omitempty"`
+	// Webhook asks a service of yours, over HTTPS, to turn the machine on and off:
+	// docs/reference/power.md says what it is asked.
+	// +optional
+	Webhook *WebhookSpec `json:"webhook,omitempty"`
 }
 
 // WakeOnLANSpec wakes a machine by a magic packet.
@@ -163,10 +170,28 @@ type RedfishSpec struct {
 	// +kubebuilder:validation:MaxLength=256
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9._~:@-]+$')",message="must be the Id of a member of the controller's Systems, such as 1 or System.Embedded.1"
 	SystemID string `json:"systemID,omitempty"`
-	// Credentials is a Secret with the keys username and password.
+	// Credentials is a Secret with the keys username and password, and ca.crt (PEM)
+	// if the controller's certificate is signed by an authority of yours.
 	Credentials SecretReference `json:"credentials"`
 	// Fingerprint pins the controller's certificate by the SHA-256 of its DER
-	// form. Empty: the system's certificate authorities.
+	// form: neither its name nor its dates nor who signed it matter then. Empty: the
+	// authority in the Secret, or else the system's.
+	// +optional
+	Fingerprint *SHA256 `json:"fingerprint,omitempty"`
+}
+
+// WebhookSpec asks a service over HTTPS.
+type WebhookSpec struct {
+	// URL that requests are posted to.
+	// +kubebuilder:validation:MaxLength=2048
+	// +kubebuilder:validation:XValidation:rule="self.matches('^https://[A-Za-z0-9.:-]+(/[A-Za-z0-9._~/-]*)?$') && isURL(self)",message="must be an https URL such as https://plugs.example.org/power, without user name, password and query"
+	URL string `json:"url"`
+	// Credentials is a Secret with the key token, which is sent as the bearer token,
+	// and ca.crt (PEM) if the service's certificate is signed by an authority of
+	// yours.
+	Credentials SecretReference `json:"credentials"`
+	// Fingerprint pins the service's certificate by the SHA-256 of its DER form, as
+	// that of a Redfish controller.
 	// +optional
 	Fingerprint *SHA256 `json:"fingerprint,omitempty"`
 }

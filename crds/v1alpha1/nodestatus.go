@@ -65,10 +65,26 @@ type NodeStatus struct {
 	// NodeRef is the core Node that the machine became.
 	// +optional
 	NodeRef *CoreNodeReference `json:"nodeRef,omitempty"`
+	// Repair is what is being done about a member that is sick.
+	// +optional
+	Repair *RepairStatus `json:"repair,omitempty"`
+	// Repairs are the actions that are over, the last one last.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	Repairs []RepairRecord `json:"repairs,omitempty"`
+	// Reach is what PXE pods on other members find when they try to reach this one,
+	// while it is not Ready.
+	// +optional
+	// +listType=map
+	// +listMapKey=from
+	// +kubebuilder:validation:MaxItems=16
+	Reach []Reach `json:"reach,omitempty"`
 	// Conditions: Joined (the machine is the core Node of its name), Ready (and that
 	// core Node is Ready), Admitted (it may be installed now, or why not), Adopted
 	// (the first node's config founds no second cluster), Drained and Removal
-	// (while the machine leaves the cluster, or why it may not).
+	// (while the machine leaves the cluster, or why it may not), Healthy and Repair (of a
+	// member that is or was sick).
 	// +optional
 	// +listType=map
 	// +listMapKey=type
