@@ -33,11 +33,12 @@ GO_LDFLAGS := -s -w -X main.version=$(VERSION)
 ARCHIVE := dist/rhizome-operator.oci.tar
 PACKAGE_LISTS := $(shell find operator pxe test -name packages.txt)
 
-# Packages whose tests boot machines, virtual or simulated. The first wait much of
-# their time, so two of them run side by side; each of the others wants the whole
-# machine.
-MACHINE_TESTS := ./test/seed/... ./test/netboot/... ./pxe/installer/... ./test/lab/...
-WHOLE_MACHINE_TESTS := ./test/e2e/... ./test/fleet/... ./operator/gitops/...
+# Packages whose tests boot machines, virtual or simulated, or run Argo CD and Gitea,
+# the longest first. They wait much of their time, for firmware, leases and each other,
+# so several run side by side.
+MACHINE_TESTS := ./test/e2e/... ./test/fleet/... ./operator/gitops/... ./test/netboot/... \
+	./test/seed/... ./test/lab/... ./pxe/installer/...
+SIDE_BY_SIDE := 4
 
 ##@ Use
 
@@ -106,8 +107,7 @@ SLOW := TestRealFirmware/(silence|leaves|our_DHCP)|TestLabImageBoots
 .PHONY: test
 test: build test-programs lint generated cross test-unit ## Pass the tests, virtual machines included
 	cd test/k3s && go test -vet=off ./...
-	go test -timeout 60m -p 2 -skip '$(SLOW)' $(MACHINE_TESTS)
-	go test -timeout 60m -p 1 $(WHOLE_MACHINE_TESTS)
+	go test -timeout 70m -p $(SIDE_BY_SIDE) -skip '$(SLOW)' $(MACHINE_TESTS)
 
 .PHONY: test-all
 test-all: test ## Pass all tests, the slow variants of booting included
@@ -115,7 +115,7 @@ test-all: test ## Pass all tests, the slow variants of booting included
 
 .PHONY: test-unit
 test-unit: ## Run the tests that boot no virtual machine
-	go test -timeout 30m $$(go list ./... | grep -v -x -F "$$(go list $(MACHINE_TESTS) $(WHOLE_MACHINE_TESTS))")
+	go test -timeout 30m $$(go list ./... | grep -v -x -F "$$(go list $(MACHINE_TESTS))")
 
 .PHONY: lint
 lint: $(LINT) ## Run the linters
