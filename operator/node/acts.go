@@ -26,6 +26,8 @@ type deed struct {
 	closed bool
 	// drainedWith are the pods that were left when the time to drain was up.
 	drainedWith []string
+	// notBarred says what could not be done to keep k3s from starting again.
+	notBarred string
 	// released says that the Node's finalizer is gone, and the Node with it.
 	released bool
 }
@@ -42,6 +44,8 @@ var effects = map[act]func(*deed, context.Context) error{
 	actCordon:     (*deed).cordon,
 	actUncordon:   (*deed).uncordon,
 	actDrain:      (*deed).drain,
+	actBar:        (*deed).bar,
+	actLift:       (*deed).lift,
 	actLeaveEtcd:  (*deed).leaveEtcd,
 	actMarkLeft:   (*deed).markLeft,
 	actDeleteCore: (*deed).deleteCore,

@@ -178,7 +178,7 @@ func (r *reconciler) carryOut(ctx context.Context, d *deed) (reconcile.Result, e
 		r.forget(d.m.node.Name)
 		result := resultGone
 		switch {
-		case d.m.isKept():
+		case d.m.isKept() && !tooLate(d.m):
 			result = resultKept
 		case d.m.isMember(), removedHere(d.m):
 			result = resultRemoved
@@ -224,10 +224,14 @@ func recorded(d *deed, trouble error) v1alpha1.NodeStatus {
 
 // news is what only the doing knows.
 func (d *deed) news() []news {
-	if len(d.drainedWith) == 0 {
-		return nil
+	var all []news
+	if len(d.drainedWith) > 0 {
+		all = append(all, news{kind: corev1.EventTypeWarning, reason: "DrainTimedOut", message: "these pods go with the member: " + few(d.drainedWith)})
 	}
-	return []news{{kind: corev1.EventTypeWarning, reason: "DrainTimedOut", message: "these pods go with the member: " + few(d.drainedWith)}}
+	if d.notBarred != "" {
+		all = append(all, news{kind: corev1.EventTypeWarning, reason: "NotBarred", message: clip(d.notBarred, 1000)})
+	}
+	return all
 }
 
 func ignoreConflict(err error) error {

@@ -172,7 +172,10 @@ func keepMember(m *machine, f *fleet) outcome {
 	o.phase, o.joined, o.ready, o.nodeRef = v.phase, v.joined, v.ready, v.nodeRef
 	o.do(actHold)
 	if f.paused(m) == "" {
-		if m.core.cordonedByUs() || m.core.drained() {
+		switch {
+		case mayLiftBar(m):
+			o.do(actLift)
+		case m.core.cordonedByUs() || m.core.drained():
 			o.do(actUncordon)
 		}
 		if _, changed := shapeOf(m); changed {

@@ -29,9 +29,19 @@ func leave(m *machine, f *fleet) outcome {
 		o.do(actClose) // whatever holds the rest, it is not to be installed
 	}
 	switch {
-	case m.isKept():
+	case m.isKept() && !tooLate(m):
 		// Whoever is a member stays one; an installation that goes on loses its claim.
-		if m.isMember() && m.core.cordonedByUs() && !m.core.toldToLeave() {
+		if mayLiftBar(m) {
+			// Its k3s would not start again: first that is mended.
+			if why := f.paused(m); why != "" {
+				o.remove(metav1.ConditionFalse, v1alpha1.ReasonPaused, why)
+				o.ready.Message += "; held by Paused: " + why
+				return o
+			}
+			o.do(actLift)
+			return o
+		}
+		if m.isMember() && m.core.cordonedByUs() {
 			o.do(actUncordon)
 		}
 		o.do(actRevoke, actClose, actTidy, actRelease)
@@ -58,6 +68,10 @@ func leave(m *machine, f *fleet) outcome {
 	return o
 }
 
+// tooLate says whether the member cannot stay any more: a server that etcd was
+// asked to remove runs no k3s that could be told otherwise.
+func tooLate(m *machine) bool { return m.isMember() && serves(m) && m.core.toldToLeave() }
+
 // removedHere says whether the machine's own core Node is gone: then the password
 // by which k3s knew it is of no use any more.
 func removedHere(m *machine) bool { return m.node.Status.NodeRef != nil && len(m.others) == 0 }
@@ -80,10 +94,20 @@ func (o *outcome) steps(m *machine, f *fleet, further ...policy) bool {
 		if reason == v1alpha1.ReasonSettling {
 			o.lookAt(settledAt(m, f))
 		}
+		if mayLiftBar(m) && f.cluster != nil && f.paused(m) == "" {
+			// It may be held for long, and must come back if it restarts meanwhile.
+			o.do(actLift)
+		}
 		return false
 	}
 	o.phase = v1alpha1.PhaseRemoving
 	step := func(reason, message string, acts ...act) bool {
+		if lack, _ := c.barred(); lack != "" {
+			message += "; " + lack
+		}
+		if m.isLeaving() && m.isKept() {
+			message += "; " + v1alpha1.RemovalKeep + " came too late: etcd was asked to remove it"
+		}
 		o.remove(metav1.ConditionTrue, reason, message)
 		o.doing(string(v1alpha1.PhaseRemoving), message)
 		o.do(acts...)
@@ -98,6 +122,8 @@ func (o *outcome) steps(m *machine, f *fleet, further ...policy) bool {
 		return step(v1alpha1.ReasonCordoning, "the member is to leave: it is cordoned first", actCordon)
 	case !c.drained():
 		return step(v1alpha1.ReasonDraining, fmt.Sprintf("its pods are evicted, until %s at most", clock(drainBy(m, f))), actDrain)
+	case o.bar(m):
+		return false
 	}
 	if serves(m) {
 		left, known := c.leftAt()
@@ -187,7 +213,7 @@ func reinstall(m *machine, f *fleet) outcome {
 			o.remove(metav1.ConditionTrue, v1alpha1.ReasonRebooting, "the member has left, and its machine is to boot the installer")
 			o.lookAt(m.claim.Expires)
 			o.calling(m, f)
-			if m.core.isReady() {
+			if m.core.isReady() && !m.core.restartsItself() {
 				o.do(actReboot)
 			}
 			return o

@@ -27,10 +27,13 @@ const (
 	actRevoke act = "Revoke"
 	// actBegin does nothing itself: it says that a removal is to be written down, on
 	// facts that are certain.
-	actBegin     act = "Begin"
-	actCordon    act = "Cordon"
-	actUncordon  act = "Uncordon"
-	actDrain     act = "Drain"
+	actBegin    act = "Begin"
+	actCordon   act = "Cordon"
+	actUncordon act = "Uncordon"
+	actDrain    act = "Drain"
+	// actBar keeps k3s on the machine from starting again, actLift takes that back.
+	actBar       act = "Bar"
+	actLift      act = "Lift"
 	actLeaveEtcd act = "LeaveEtcd"
 	actMarkLeft  act = "MarkLeft"
 	// actDeleteCore deletes the core Node; forget its node password.
@@ -48,7 +51,7 @@ const (
 // grave acts cannot be undone, or permit what cannot be. They are decided twice:
 // the second time on facts that come from the API server and no cache.
 var grave = map[act]bool{
-	actOpen: true, actBegin: true, actCordon: true, actDrain: true, actLeaveEtcd: true, actDeleteCore: true, actForget: true,
+	actOpen: true, actBegin: true, actCordon: true, actDrain: true, actBar: true, actLift: true, actLeaveEtcd: true, actDeleteCore: true, actForget: true,
 	actRelease: true, actReboot: true, actAdopt: true,
 }
 

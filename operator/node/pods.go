@@ -64,29 +64,31 @@ func adoptPod(m *machine, f *fleet, namespace string) *corev1.Pod {
 	}
 	p := hostPod("adopt-"+m.node.Name, namespace, m.node.Name, f.image)
 	p.Spec.Containers[0].Args = []string{AdoptCommand, "--dir=" + hostConfig, "--server=https://" + server + ":6443"}
-	p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "config", MountPath: hostConfig}}
+	onHostConfig(p)
+	return p
+}
+
+// onHostConfig gives a pod the directory of k3s' config, and nothing else of the
+// machine.
+func onHostConfig(p *corev1.Pod) {
 	directory := corev1.HostPathDirectory
+	p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "config", MountPath: hostConfig}}
 	p.Spec.Volumes = []corev1.Volume{{Name: "config", VolumeSource: corev1.VolumeSource{
 		HostPath: &corev1.HostPathVolumeSource{Path: hostConfig, Type: &directory}}}}
-	return p
 }
 
 // rebootPod restarts one machine: by a signal to its init, which needs the host's
 // process IDs and the capability to send it. AppArmor's profile for containers
-// forbids signals to what is outside of them.
-func rebootPod(m *machine, f *fleet, namespace string) *corev1.Pod {
-	p := hostPod(rebootName(m), namespace, m.node.Name, f.image)
+// forbids signals to what is outside of them. Its name has the time of what it is
+// for in it: one restart for each claim.
+func rebootPod(m *machine, f *fleet, namespace string, of time.Time) *corev1.Pod {
+	p := hostPod("reboot-"+m.node.Name+"-"+stamp(of), namespace, m.node.Name, f.image)
 	p.Spec.HostPID = true
 	c := &p.Spec.Containers[0]
 	c.Args = []string{RebootCommand}
 	c.SecurityContext.Capabilities.Add = []corev1.Capability{"KILL"}
 	c.SecurityContext.AppArmorProfile = &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeUnconfined}
 	return p
-}
-
-// rebootName has the claim's time in it: one restart for each claim.
-func rebootName(m *machine) string {
-	return "reboot-" + m.node.Name + "-" + strings.ToLower(m.claim.Opened.UTC().Format("20060102t150405"))
 }
 
 // hostPod is a pod on a given node, whatever its taints, that runs to its end once
@@ -185,7 +187,7 @@ func (d *deed) reboot(ctx context.Context) error {
 		d.o.doing(string(d.o.phase), "the operator does not know its own image, by which it would restart the machine: restart it by hand, its claim is open")
 		return nil
 	}
-	p, err := d.podMade(ctx, rebootPod(d.m, d.f, d.PXENamespace))
+	p, err := d.podMade(ctx, rebootPod(d.m, d.f, d.PXENamespace, d.m.claim.Opened))
 	if err != nil {
 		return err
 	}

@@ -37,6 +37,9 @@ func (f *fleet) seen(name, stage string, ago time.Duration) {
 // situation.
 func TestDecisions(t *testing.T) {
 	drained := v1alpha1.AnnotationDrained + "=2026-03-01T11:00:00Z"
+	barring := v1alpha1.AnnotationBarring + "=2026-03-01T11:00:00Z"
+	barred := v1alpha1.AnnotationBarred + "=2026-03-01T11:00:00Z"
+	notBarred := v1alpha1.AnnotationBarred + "=it did not answer"
 	told := annotationRemove + "=true"
 	removed := annotationRemoved + "=s3-1234"
 	left := func(ago time.Duration) string { return v1alpha1.AnnotationLeftEtcd + "=" + clock(t0.Add(-ago)) }
@@ -132,14 +135,76 @@ func TestDecisions(t *testing.T) {
 			f.removing("w1", v1alpha1.ReasonCordoning, metav1.ConditionTrue, 0)
 		}, leaving, v1alpha1.PhaseRemoving, "Cordon", 0, ""},
 		{"a member to be drained", "w1", func(f *fleet) { f.joined("w1", true); f.deleted("w1", time.Minute); f.leavingAt("w1") }, leaving, v1alpha1.PhaseRemoving, "Drain", 0, "12:09:00"},
-		{"a worker that is drained", "w1", func(f *fleet) { f.joined("w1", true); f.deleted("w1", time.Minute); f.leavingAt("w1", drained) }, leaving, v1alpha1.PhaseRemoving, "DeleteCore Forget Revoke Close Tidy Release", 0, ""},
+		{"a worker that is drained", "w1", func(f *fleet) { f.joined("w1", true); f.deleted("w1", time.Minute); f.leavingAt("w1", drained) }, leaving, v1alpha1.PhaseRemoving, "Bar", 0, "kept from starting again"},
+		{"a worker whose k3s is being kept from starting", "w1", func(f *fleet) {
+			f.joined("w1", true)
+			f.deleted("w1", time.Minute)
+			f.leavingAt("w1", drained, barring)
+		}, leaving, v1alpha1.PhaseRemoving, "Bar", 0, ""},
+		{"a worker that does not come back", "w1", func(f *fleet) {
+			f.joined("w1", true)
+			f.deleted("w1", time.Minute)
+			f.leavingAt("w1", drained, barring, barred)
+		}, leaving, v1alpha1.PhaseRemoving, "DeleteCore Forget Revoke Close Tidy Release", 0, ""},
+		{"a worker that may come back, since it did not answer", "w1", func(f *fleet) {
+			f.joined("w1", true)
+			f.deleted("w1", time.Minute)
+			f.leavingAt("w1", drained, barring, notBarred)
+		}, leaving, v1alpha1.PhaseRemoving, "DeleteCore Forget Revoke Close Tidy Release", 0, ""},
+		{"a worker that stays after all", "w1", func(f *fleet) {
+			f.joined("w1", true)
+			f.deleted("w1", time.Minute)
+			f.leavingAt("w1", v1alpha1.AnnotationCordoned+"=x", drained, barring)
+			f.annotated("w1", v1alpha1.AnnotationRemoval, v1alpha1.RemovalKeep)
+		}, leaving, v1alpha1.PhaseReady, "Lift", 0, ""},
+		{"a worker that stays after all, paused", "w1", func(f *fleet) {
+			f.joined("w1", true)
+			f.deleted("w1", time.Minute)
+			f.leavingAt("w1", drained, barring, barred)
+			f.annotated("w1", v1alpha1.AnnotationRemoval, v1alpha1.RemovalKeep).node.Annotations[v1alpha1.AnnotationPaused] = ""
+		}, leaving, v1alpha1.PhaseReady, "", 0, "held by Paused"},
+		{"a worker that stays after all, and may start k3s again", "w1", func(f *fleet) {
+			f.joined("w1", true)
+			f.deleted("w1", time.Minute)
+			f.leavingAt("w1", v1alpha1.AnnotationCordoned+"=x", drained)
+			f.annotated("w1", v1alpha1.AnnotationRemoval, v1alpha1.RemovalKeep)
+		}, leaving, v1alpha1.PhaseReady, "Uncordon Revoke Close Tidy Release", 0, ""},
 		{"paused in the middle", "w1", func(f *fleet) {
 			f.joined("w1", true)
 			f.deleted("w1", time.Minute)
 			f.leavingAt("w1", drained)
 			f.annotated("w1", v1alpha1.AnnotationPaused, "")
 		}, leaving, v1alpha1.PhaseReady, "", 0, "held by Paused"},
-		{"a server that is drained", "s3", func(f *fleet) { servers(f); f.deleted("s3", time.Minute); f.leavingAt("s3", drained) }, leaving, v1alpha1.PhaseRemoving, "LeaveEtcd", 0, ""},
+		{"a server that is drained", "s3", func(f *fleet) { servers(f); f.deleted("s3", time.Minute); f.leavingAt("s3", drained) }, leaving, v1alpha1.PhaseRemoving, "Bar", 0, ""},
+		{"a server that does not come back", "s3", func(f *fleet) {
+			servers(f)
+			f.deleted("s3", time.Minute)
+			f.leavingAt("s3", drained, barring, barred)
+		}, leaving, v1alpha1.PhaseRemoving, "LeaveEtcd", 0, "etcd is asked"},
+		{"a server that may come back, since it did not answer", "s3", func(f *fleet) {
+			servers(f)
+			f.deleted("s3", time.Minute)
+			f.leavingAt("s3", drained, barring, notBarred)
+		}, leaving, v1alpha1.PhaseRemoving, "LeaveEtcd", 0, "it did not answer"},
+		{"a server that is to stay after etcd was asked", "s3", func(f *fleet) {
+			servers(f)
+			f.deleted("s3", time.Minute)
+			f.leavingAt("s3", drained, barring, barred, told)
+			f.annotated("s3", v1alpha1.AnnotationRemoval, v1alpha1.RemovalKeep)
+		}, leaving, v1alpha1.PhaseRemoving, "", 0, "came too late"},
+		{"a server whose k3s may not start, and without a quorum now", "s3", func(f *fleet) {
+			servers(f)
+			f.deleted("s3", time.Minute)
+			f.leavingAt("s3", drained, barring, barred)
+			f.vote("s1", corev1.ConditionTrue, time.Hour)
+			f.vote("s2", corev1.ConditionTrue, time.Hour)
+		}, leaving, v1alpha1.PhaseReady, "Lift", 0, "held by Quorum"},
+		{"a server whose k3s may not start, without a quorum, and paused", "s3", func(f *fleet) {
+			servers(f)
+			f.deleted("s3", time.Minute)
+			f.leavingAt("s3", drained, barring, barred)
+			f.annotated("s3", v1alpha1.AnnotationPaused, "")
+		}, leaving, v1alpha1.PhaseReady, "", 0, "held by Paused"},
 		{"a server that is drained, without a quorum", "s3", func(f *fleet) {
 			servers(f)
 			f.deleted("s3", time.Minute)
@@ -215,6 +280,27 @@ func TestDecisions(t *testing.T) {
 			f.joined("w1", true)
 			f.leavingAt("w1", drained, v1alpha1.AnnotationCordoned+"=x")
 		}, present, v1alpha1.PhaseReady, "Hold Uncordon", 0, ""},
+		{"a server that is to be installed anew, and drained", "s3", func(f *fleet) {
+			servers(f)
+			f.annotated("s3", v1alpha1.AnnotationReinstall, "1")
+			f.leavingAt("s3", drained)
+		}, reinstalling, v1alpha1.PhaseRemoving, "Hold Bar", 0, "the pod that restarts it"},
+		{"a server that restarts itself to be installed anew", "s3", func(f *fleet) {
+			servers(f)
+			f.annotated("s3", v1alpha1.AnnotationReinstall, "1")
+			f.leavingAt("s3", drained, barring, barred, told, removed, left(time.Minute))
+			f.opened("s3", time.Second)
+		}, reinstalling, v1alpha1.PhaseWaking, "Hold", 179 * time.Second, ""},
+		{"a server that could not be kept from starting, to be installed anew", "s3", func(f *fleet) {
+			servers(f)
+			f.annotated("s3", v1alpha1.AnnotationReinstall, "1")
+			f.leavingAt("s3", drained, barring, notBarred, told, removed, left(time.Minute))
+			f.opened("s3", time.Second)
+		}, reinstalling, v1alpha1.PhaseWaking, "Hold Reboot", 179 * time.Second, ""},
+		{"a server that is not to be installed anew after all", "s3", func(f *fleet) {
+			servers(f)
+			f.leavingAt("s3", v1alpha1.AnnotationCordoned+"=x", drained, barring, barred)
+		}, present, v1alpha1.PhaseReady, "Hold Lift", 0, ""},
 		{"not to be installed anew after it left etcd", "s3", func(f *fleet) {
 			servers(f)
 			f.leavingAt("s3", drained, told, removed, left(time.Minute))
