@@ -11,10 +11,8 @@ package gitserver
 import (
 	"context"
 	"crypto/subtle"
-	"io"
 	"net"
 	"net/http"
-	"net/http/cgi"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,7 +26,7 @@ import (
 // but those that take a testing.TB, which the test's own goroutine calls.
 type Server struct {
 	dir     string // of the bare repositories
-	backend string // path of git http-backend
+	backend *Backend
 	address string // of the listener, the same after every Start
 	log     *os.File
 
@@ -42,12 +40,12 @@ type Server struct {
 // ends with the test.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	path, err := exec.Command("git", "--exec-path").Output()
-	if err != nil {
-		t.Fatalf("git --exec-path: %v (make setup installs git)", err)
-	}
-	s := &Server{backend: filepath.Join(strings.TrimSpace(string(path)), "git-http-backend"), dir: t.TempDir(), address: "127.0.0.1:0", fetches: map[string]int{}}
+	s := &Server{dir: t.TempDir(), address: "127.0.0.1:0", fetches: map[string]int{}}
+	var err error
 	if s.log, err = os.Create(filepath.Join(t.TempDir(), "backend.log")); err != nil {
+		t.Fatal(err)
+	}
+	if s.backend, err = NewBackend(s.dir, s.log); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -128,27 +126,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.fetches[strings.TrimPrefix(name, "/")]++
 		s.mu.Unlock()
 	}
-	// CGI says the length of a body beforehand (RFC 3875 section 4.1.2), and git
-	// sends large packs without one.
-	if r.ContentLength < 0 {
-		spool, err := os.CreateTemp(s.dir, "body-")
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		defer os.Remove(spool.Name())
-		defer spool.Close()
-		if r.ContentLength, err = io.Copy(spool, r.Body); err == nil {
-			_, err = spool.Seek(0, io.SeekStart)
-		}
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		r.Body, r.TransferEncoding = spool, nil
-	}
-	env := []string{"GIT_PROJECT_ROOT=" + s.dir, "GIT_HTTP_EXPORT_ALL=1", "HOME=" + s.dir}
-	(&cgi.Handler{Path: s.backend, Root: "/", Dir: s.dir, Env: env, Stderr: s.log}).ServeHTTP(w, r)
+	s.backend.ServeHTTP(w, r)
 }
 
 // Repository makes an empty repository with the branch main.
