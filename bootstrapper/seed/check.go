@@ -37,7 +37,7 @@ func (f *flow) check(ctx context.Context, p *progress.Phase) (string, error) {
 	defer cancel()
 	observed := f.observeHost(observing)
 	// A cluster that lives needs nothing of this machine but a way to its API.
-	if plan, err := judge(f.look(ctx), f.machineClaim(), f.Now()); err == nil && plan == goOnLiving {
+	if plan, err := judge(f.look(ctx), f.machineClaim(), f.finished); err == nil && plan == goOnLiving {
 		f.plan = goOnLiving
 		return fmt.Sprintf("%s; the cluster answers", f.counts()), nil
 	}
@@ -65,7 +65,15 @@ func (f *flow) report(p *progress.Phase, findings []inventory.Finding, fix strin
 }
 
 func (f *flow) counts() string {
-	return fmt.Sprintf("Cluster %s, %d nodes, %d operating systems", f.cluster.Name, len(f.inv.Nodes), len(f.inv.OperatingSystems))
+	return fmt.Sprintf("Cluster %s, %s, %s", f.cluster.Name, counted(len(f.inv.Nodes), "node"), counted(len(f.inv.OperatingSystems), "operating system"))
+}
+
+// counted is a number of things: "1 node", "2 nodes".
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // observation is what was found out about this machine.
@@ -121,7 +129,7 @@ func (f *flow) found(ctx context.Context, p *progress.Phase) (string, error) {
 	// at again before it counts.
 	err := retry(ctx, 5, func() (err error) {
 		sightings = f.look(ctx)
-		verdict, err = judge(sightings, f.machineClaim(), f.Now())
+		verdict, err = judge(sightings, f.machineClaim(), f.finished)
 		if err != nil && !anyUnclear(sightings) {
 			return final{err}
 		}
@@ -130,7 +138,7 @@ func (f *flow) found(ctx context.Context, p *progress.Phase) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	f.plan = verdict
+	f.plan, f.sighted = verdict, sightings
 	switch verdict {
 	case goOnLiving:
 		return "our own cluster answers: " + describe(sightings), nil

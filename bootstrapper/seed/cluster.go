@@ -15,10 +15,10 @@ import (
 // sessionLife is how long the credentials that a run itself uses last.
 const sessionLife = 24 * time.Hour
 
-// connect makes the client that this run speaks to the cluster with: at the first
-// node's own address, since the virtual IP may come later.
+// connect makes the client that this run speaks to the cluster with.
 func (f *flow) connect() error {
-	kubeconfig, err := f.secrets.Kubeconfig(f.cluster.Name, "https://"+string(f.first.Spec.Address)+":6443", "rhizome-bootstrapper", f.Now(), sessionLife)
+	server := fmt.Sprintf("https://%s:%d", f.speaker(), apiPort)
+	kubeconfig, err := f.secrets.Kubeconfig(f.cluster.Name, server, "rhizome-bootstrapper", f.Now(), sessionLife)
 	if err != nil {
 		return err
 	}
@@ -26,12 +26,35 @@ func (f *flow) connect() error {
 	return err
 }
 
+// speaker is the address at which the cluster is spoken to: the first node's own,
+// since the virtual IP may come later, or, when only others of a living cluster
+// answer, one of theirs.
+func (f *flow) speaker() string {
+	own := string(f.first.Spec.Address)
+	other := ""
+	for _, s := range f.sighted {
+		switch {
+		case s.answer != ours:
+		case s.address.String() == own:
+			return own
+		case other == "":
+			other = s.address.String()
+		}
+	}
+	if other != "" {
+		return other
+	}
+	return own
+}
+
 // join waits until the API answers with our authority and the first node is
-// Ready.
+// Ready. Of a cluster that was finished before, the first node is a member like the
+// others: its health is the operator's to see to.
 func (f *flow) join(ctx context.Context, p *progress.Phase) (string, error) {
 	if err := f.connect(); err != nil {
 		return "", err
 	}
+	finished := f.plan == goOnLiving && !f.finished.IsZero()
 	began := f.Now()
 	var asked time.Time
 	var said string
@@ -56,7 +79,7 @@ func (f *flow) join(ctx context.Context, p *progress.Phase) (string, error) {
 			said = why
 			p.Note("%s", why)
 		}
-		return why == "" && err == nil, nil
+		return err == nil && (why == "" || finished), nil
 	}
 	if f.service != nil {
 		err := f.await(ctx, p, phaseJoin, ready)
@@ -65,6 +88,9 @@ func (f *flow) join(ctx context.Context, p *progress.Phase) (string, error) {
 	for {
 		ok, err := ready()
 		if err != nil || ok {
+			if finished && said != "" {
+				return "the cluster answers", err
+			}
 			return f.joined(), err
 		}
 		if message := said; message != "" && f.Now().Sub(began) > stallAfter {
@@ -192,5 +218,5 @@ func (f *flow) done(ctx context.Context, p *progress.Phase) (string, error) {
 		"kubeconfig: "+f.kubeconfigPath(),
 		"endpoint: "+provision.Endpoint(f.cluster, f.first),
 		"next: kubectl --kubeconfig "+f.kubeconfigPath()+" get clusters.rhizome.dev,rnodes")
-	return fmt.Sprintf("cluster %s has %d nodes", f.cluster.Name, len(members)), nil
+	return fmt.Sprintf("cluster %s has %s", f.cluster.Name, counted(len(members), "node")), nil
 }

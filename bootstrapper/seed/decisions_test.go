@@ -313,6 +313,7 @@ func TestTheFirstNodeNeverChanges(t *testing.T) {
 		name   string
 		asked  string
 		intent *state.Intent
+		fresh  bool // nothing had a claim yet
 		want   string
 		wrong  string
 	}{
@@ -322,6 +323,10 @@ func TestTheFirstNodeNeverChanges(t *testing.T) {
 		{name: "as before and asked", asked: "beta", intent: &state.Intent{Cluster: "home", Node: "beta"}, want: "beta"},
 		{name: "another than before", asked: "alpha", intent: &state.Intent{Cluster: "home", Node: "beta"}, wrong: "begun with beta"},
 		{name: "before was removed", intent: &state.Intent{Cluster: "home", Node: "gone"}, wrong: "gone"},
+		{name: "removed from a finished cluster", intent: &state.Intent{Cluster: "home", Node: "gone", Finished: at}, want: "alpha"},
+		{name: "renamed before anything was done", intent: &state.Intent{Cluster: "home", Node: "gone"}, fresh: true, want: "alpha"},
+		{name: "another asked for before anything was done", asked: "beta", intent: &state.Intent{Cluster: "home", Node: "alpha"}, fresh: true, want: "beta"},
+		{name: "no claims are left of a finished cluster", asked: "alpha", intent: &state.Intent{Cluster: "home", Node: "beta", Finished: at}, fresh: true, wrong: "begun with beta"},
 		{name: "another cluster's state", intent: &state.Intent{Cluster: "away", Node: "alpha"}, wrong: "away"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -332,6 +337,10 @@ func TestTheFirstNodeNeverChanges(t *testing.T) {
 			defer d.Close()
 			f := &flow{Options: Options{Node: c.asked, Now: func() time.Time { return at }}, state: d, cluster: cluster,
 				inv: inventory.Inventory{Nodes: []v1alpha1.Node{node("beta"), node("alpha")}}}
+			f.claims = provision.NewLedger(nil, nil)
+			if c.intent != nil && !c.fresh {
+				f.claims = provision.NewLedger([]provision.Claim{{Node: c.intent.Node, MAC: "52:54:00:00:00:01"}}, nil)
+			}
 			intent := state.Intent{}
 			if c.intent != nil {
 				intent = *c.intent
@@ -346,7 +355,7 @@ func TestTheFirstNodeNeverChanges(t *testing.T) {
 			if err != nil || f.first.Name != c.want {
 				t.Fatalf("first = %v, %v; want %s", f.first, err, c.want)
 			}
-			if kept, known, err := d.Intent(); c.intent == nil && (err != nil || !known || kept.Node != c.want) {
+			if kept, known, err := d.Intent(); (c.intent == nil || c.fresh) && (err != nil || !known || kept.Node != c.want) {
 				t.Errorf("written down: %+v, %v, %v", kept, known, err)
 			}
 		})

@@ -44,10 +44,10 @@ const goOn = "run the same command again: it goes on where this one stopped"
 // failureOf says how a phase failed: by an interruption, by its time limit, or by
 // an error of its own.
 func failureOf(ctx context.Context, phase string, limit time.Duration, err error) *Failure {
-	f := &Failure{Phase: phase, Cause: err, Fix: goOn}
+	f := &Failure{Phase: phase, Cause: err, Fix: "mend what it says, then " + goOn}
 	switch {
 	case ctx.Err() != nil:
-		f.Interrupted, f.Cause = true, errors.New("interrupted")
+		f.Interrupted, f.Cause, f.Fix = true, errors.New("interrupted"), goOn
 	case errors.Is(err, context.DeadlineExceeded):
 		f.Cause = fmt.Errorf("not done within %s%s", limit, beside(err, context.DeadlineExceeded))
 		f.Fix = fmt.Sprintf("see what was last said, then %s; --timeout %s=%s gives it more time", goOn, phase, 2*limit)

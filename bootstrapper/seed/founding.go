@@ -78,9 +78,10 @@ const (
 )
 
 // judge decides whether a cluster may be founded. claim is the first node's, nil
-// if it never had one. In doubt it refuses: a second cluster, or a wiped member,
+// if it never had one; finished is when a seed of this cluster first came to its
+// end, zero before. In doubt it refuses: a second cluster, or a wiped member,
 // cannot be undone.
-func judge(sightings []sighting, claim *provision.Claim, now time.Time) (plan, error) {
+func judge(sightings []sighting, claim *provision.Claim, finished time.Time) (plan, error) {
 	living := false
 	for _, s := range sightings {
 		switch s.answer {
@@ -99,6 +100,9 @@ func judge(sightings []sighting, claim *provision.Claim, now time.Time) (plan, e
 		return goOnLiving, nil
 	case claim != nil && !claim.ConsumedAt.IsZero() && claim.FailedAt.IsZero():
 		return finish, nil
+	case !finished.IsZero():
+		return 0, withFix(fmt.Errorf("this cluster was finished at %s and nothing of it answers, so none is founded in its place", finished.Local().Format(time.DateTime)),
+			"turn its machines on, then %s; to begin anew, with nothing of it alive, name another directory with --state", goOn)
 	}
 	return found, nil
 }
@@ -126,11 +130,16 @@ const lookTimeout = 5 * time.Second
 // PEM.
 func lookAt(ctx context.Context, at netip.AddrPort, ca []byte) sighting {
 	s := sighting{address: at.Addr()}
+	asked := ctx
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp4", at.String())
 	if err != nil {
 		s.answer, s.detail = dialled(err), err.Error()
+		// Who was not waited for may be there all the same.
+		if asked.Err() != nil {
+			s.answer = unclear
+		}
 		return s
 	}
 	defer conn.Close()

@@ -36,6 +36,7 @@ func TestAClusterIsFoundedOnlyWhereNothingAnswers(t *testing.T) {
 		name    string
 		seen    []answer
 		claim   *provision.Claim
+		ended   time.Time // when a seed came to its end
 		want    plan
 		refused string // part of the error
 	}{
@@ -46,6 +47,12 @@ func TestAClusterIsFoundedOnlyWhereNothingAnswers(t *testing.T) {
 		{name: "nothing anywhere, being installed", seen: []answer{nothing, nothing}, claim: consumed, want: finish},
 		{name: "nothing anywhere, has its credentials", seen: []answer{nothing, nothing},
 			claim: claim(func(c *provision.Claim) { c.ConsumedAt, c.ExchangedAt = at, at }), want: finish},
+		{name: "a finished cluster that is off", seen: []answer{nothing, nothing}, ended: at,
+			claim: claim(func(c *provision.Claim) { c.ConsumedAt, c.ExchangedAt = at, at }), want: finish},
+		{name: "a finished cluster that is off, the first node is another by now", seen: []answer{nothing, nothing}, ended: at, refused: "finished at"},
+		{name: "a finished cluster that is off, its node has an unused claim", seen: []answer{nothing, nothing}, ended: at,
+			claim: claim(func(*provision.Claim) {}), refused: "finished at"},
+		{name: "a finished cluster that answers", seen: []answer{nothing, ours}, ended: at, want: goOnLiving},
 		{name: "ours answers", seen: []answer{ours, nothing}, claim: consumed, want: goOnLiving},
 		{name: "ours answers, the claims were lost", seen: []answer{nothing, ours}, want: goOnLiving},
 		{name: "another cluster at one address", seen: []answer{nothing, foreign}, refused: "10.0.0.2"},
@@ -54,7 +61,7 @@ func TestAClusterIsFoundedOnlyWhereNothingAnswers(t *testing.T) {
 		{name: "somebody unclear while ours is installed", seen: []answer{unclear, nothing}, claim: consumed, refused: "10.0.0.1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := judge([]sighting{{one, c.seen[0], "that"}, {two, c.seen[1], "that"}}, c.claim, at)
+			got, err := judge([]sighting{{one, c.seen[0], "that"}, {two, c.seen[1], "that"}}, c.claim, c.ended)
 			if c.refused != "" {
 				var fix fixable
 				if err == nil || !strings.Contains(err.Error(), c.refused) || !errors.As(err, &fix) {
@@ -66,6 +73,18 @@ func TestAClusterIsFoundedOnlyWhereNothingAnswers(t *testing.T) {
 				t.Errorf("judge = %v, %v; want %v", got, err, c.want)
 			}
 		})
+	}
+}
+
+func TestWhoWasNotWaitedForMayBeThere(t *testing.T) {
+	over, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, ctx := range map[string]context.Context{"the phase's time is over": over, "interrupted": gone} {
+		if got := lookAt(ctx, netip.MustParseAddrPort("127.0.0.1:1"), nil); got.answer != unclear {
+			t.Errorf("%s: lookAt = %+v, want unclear: a cluster must not be founded on it", name, got)
+		}
 	}
 }
 
@@ -199,5 +218,24 @@ func TestWhoAnswersIsToldByItsAuthority(t *testing.T) {
 				t.Errorf("lookAt = %+v, want answer %v", got, c.want)
 			}
 		})
+	}
+}
+
+func TestALivingClusterIsSpokenToWhereItAnswers(t *testing.T) {
+	first, second := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	for _, c := range []struct {
+		name string
+		seen []sighting
+		want string
+	}{
+		{"nothing was looked at", nil, "10.0.0.1"},
+		{"nothing answers yet", []sighting{{first, nothing, ""}, {second, nothing, ""}}, "10.0.0.1"},
+		{"all answer", []sighting{{second, ours, ""}, {first, ours, ""}}, "10.0.0.1"},
+		{"the first node is down", []sighting{{first, nothing, ""}, {second, ours, ""}}, "10.0.0.2"},
+	} {
+		f := &flow{sighted: c.seen, first: &v1alpha1.Node{Spec: v1alpha1.NodeSpec{Address: "10.0.0.1"}}}
+		if got := f.speaker(); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
 	}
 }

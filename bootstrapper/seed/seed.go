@@ -128,6 +128,9 @@ type flow struct {
 	secrets state.Secrets
 	claims  *provision.Ledger
 	plan    plan
+	// finished is when a seed of this cluster first came to its end; zero before.
+	finished time.Time
+	sighted  []sighting // what answered when the plan was made
 
 	cache    *media.Cache
 	sizes    map[string]int64  // bytes by digest
@@ -211,6 +214,10 @@ func (f *flow) openState(p *progress.Phase) error {
 	if err != nil {
 		return err
 	}
+	f.finished = intent.Finished
+	if f.claims, err = f.state.Claims(); err != nil {
+		return err
+	}
 	if err := f.chooseFirst(intent, known); err != nil {
 		return err
 	}
@@ -221,34 +228,42 @@ func (f *flow) openState(p *progress.Phase) error {
 	if made {
 		p.Note("made the cluster's authorities and tokens: they are kept in %s; guard it and keep a copy", path)
 	}
-	f.claims, err = f.state.Claims()
-	return err
+	return nil
 }
 
-// chooseFirst settles which node founds the cluster. Once that was written down
-// it does not change: two founders are two clusters.
+// chooseFirst settles which node founds the cluster. Once one had a claim it does
+// not change: two founders are two clusters. Until then nothing was installed, and
+// the manifests may be mended as one likes.
 func (f *flow) chooseFirst(intent state.Intent, known bool) error {
 	name := f.Node
-	if known {
-		if intent.Cluster != f.cluster.Name {
-			return withFix(fmt.Errorf("the state directory %s is of the cluster %q, and %s declares %q", f.state.Path(), intent.Cluster, f.Dir, f.cluster.Name),
-				"name another directory with --state")
-		}
+	if known && intent.Cluster != f.cluster.Name {
+		return withFix(fmt.Errorf("the state directory %s is of the cluster %q, and %s declares %q", f.state.Path(), intent.Cluster, f.Dir, f.cluster.Name),
+			"name another directory with --state")
+	}
+	settled := known && (len(f.claims.All()) > 0 || !intent.Finished.IsZero())
+	if settled {
 		if name != "" && name != intent.Node {
 			return withFix(fmt.Errorf("--node %s: this cluster was begun with %s as its first node", name, intent.Node),
-				"leave --node out; to begin anew, with nothing of this cluster alive, remove %s", f.state.Path())
+				"leave --node out; to begin anew, with nothing of this cluster alive, name another directory with --state")
 		}
 		name = intent.Node
 	}
-	first, err := f.inv.FirstNode(name)
-	if err != nil {
-		return err
+	var err error
+	if f.first, err = f.inv.FirstNode(name); err != nil && !intent.Finished.IsZero() {
+		// It left the cluster since. Another may be spoken to, and founds nothing: judge
+		// sees to that.
+		f.first, err = f.inv.FirstNode("")
 	}
-	f.first = first
-	if known {
+	switch {
+	case err != nil && settled:
+		return withFix(fmt.Errorf("this cluster was begun with %s as its first node: %w", name, err),
+			"declare it again; to begin anew, with nothing of this cluster alive, name another directory with --state")
+	case err != nil:
+		return err
+	case settled || known && intent.Node == f.first.Name:
 		return nil
 	}
-	return f.state.SetIntent(state.Intent{Cluster: f.cluster.Name, Node: first.Name, Begun: f.Now()})
+	return f.state.SetIntent(state.Intent{Cluster: f.cluster.Name, Node: f.first.Name, Begun: f.Now()})
 }
 
 // kubeconfigPath is where the kubeconfig goes.
