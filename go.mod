@@ -60,6 +60,7 @@ require (
 	github.com/pin/tftp/v3 v3.1.0
 	github.com/prometheus/procfs v0.15.1
 	github.com/spf13/cobra v1.10.2
+	github.com/stmcginnis/gofish v0.20.0
 	github.com/u-root/u-root v0.16.0
 	github.com/ulikunitz/xz v0.5.17
 	github.com/vbauerster/mpb/v8 v8.9.3

@@ -13,11 +13,15 @@ const (
 	labelDomain    = "must not use the domains kubernetes.io and k8s.io, but for node.kubernetes.io/, kubelet.kubernetes.io/, topology.kubernetes.io/region and topology.kubernetes.io/zone: a kubelet that is given others does not start"
 	taintKey       = "must be a taint key such as example.org/dedicated or dedicated"
 	endpointWanted = "must be the https URL of a board management controller, such as https://192.168.1.20, without user name and password"
-	oneWay         = "must have exactly one of wakeOnLAN and redfish"
+	oneWay         = "must have exactly one of wakeOnLAN, redfish and webhook"
+	webhookWanted  = "must be an https URL such as https://plugs.example.org/power, without user name, password and query"
 	hostName       = "metadata.name must be a host name: lower-case letters, digits and dashes, 63 characters at most"
 )
 
-const withBMC = "node with a board management controller"
+const (
+	withBMC     = "node with a board management controller"
+	withWebhook = "node on a smart plug"
+)
 
 var nodeRefused = slices.Concat([]bad{
 	{name: "a name with a dot", of: "node", set: fields{"metadata.name": "alpha.home"}, field: "<nil>", message: hostName},
@@ -41,6 +45,10 @@ var nodeRefused = slices.Concat([]bad{
 
 	// spec.power
 	{name: "two ways to be turned on", of: withBMC, set: fields{"spec.power.wakeOnLAN": map[string]any{}}, field: "spec.power", message: oneWay},
+	{name: "a controller and a webhook", of: withBMC, set: fields{"spec.power.webhook": map[string]any{"url": "https://plugs.example.org", "credentials": map[string]any{"name": "plugs"}}}, field: "spec.power", message: oneWay},
+	{name: "a webhook over plain HTTP", of: withWebhook, set: fields{"spec.power.webhook.url": "http://plugs.example.org/power"}, field: "spec.power.webhook.url", message: webhookWanted},
+	{name: "a webhook with a token in its query", of: withWebhook, set: fields{"spec.power.webhook.url": "https://plugs.example.org/power?token=x"}, field: "spec.power.webhook.url", message: webhookWanted},
+	{name: "a webhook with a password", of: withWebhook, set: fields{"spec.power.webhook.url": "https://me:secret@plugs.example.org/power"}, field: "spec.power.webhook.url", message: webhookWanted},
 	{name: "no way to be turned on", of: "node", set: fields{"spec.power": map[string]any{}}, field: "spec.power", message: oneWay},
 	{name: "a controller over plain HTTP", of: withBMC, set: fields{"spec.power.redfish.endpoint": "http://192.168.1.21"}, field: "spec.power.redfish.endpoint", message: endpointWanted},
 	{name: "a controller's password in the open", of: withBMC, set: fields{"spec.power.redfish.endpoint": "https://root:calvin@192.168.1.21"}, field: "spec.power.redfish.endpoint", message: endpointWanted},
@@ -65,5 +73,7 @@ var nodeRefused = slices.Concat([]bad{
 	macRefused("node", "spec.power.wakeOnLAN.mac"),
 	digestRefused(withBMC, "spec.power.redfish.fingerprint"),
 	nameRefused(withBMC, "spec.power.redfish.credentials.name", "a Secret"),
+	digestRefused(withWebhook, "spec.power.webhook.fingerprint"),
+	nameRefused(withWebhook, "spec.power.webhook.credentials.name", "a Secret"),
 	nameRefused("node", "spec.operatingSystem", "an OperatingSystem"),
 )

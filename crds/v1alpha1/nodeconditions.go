@@ -15,6 +15,9 @@ const (
 	// or to be reinstalled. True: it is being done; False names the rule that holds
 	// it.
 	ConditionRemoval = "Removal"
+	// ConditionPower is what came of turning the machine on for its installation. Only
+	// where the operator does that itself: by Redfish or a webhook.
+	ConditionPower = "Power"
 )
 
 // The reasons of a Node's conditions.
@@ -109,4 +112,32 @@ const (
 	ReasonAdopting = "Adopting"
 	// ReasonAdoptionFailed: it could not be rewritten; the message says why.
 	ReasonAdoptionFailed = "AdoptionFailed"
+)
+
+// The reasons of Power. True: the machine was turned on for the claim that is open.
+const (
+	// ReasonTurnedOn: it was told to boot from the network, and is seen to be on.
+	ReasonTurnedOn = "TurnedOn"
+	// ReasonToldOnly: it was told to turn on, and nothing proves that it did: the
+	// webhook does not know the state of power.
+	ReasonToldOnly = "ToldOnly"
+	// ReasonTurningOn: it is being done.
+	ReasonTurningOn = "TurningOn"
+	// ReasonNoClaim: no claim is open that would allow to restart the machine.
+	ReasonNoClaim = "NoClaim"
+	// ReasonPowerUnreachable: the controller does not answer, or not in time.
+	ReasonPowerUnreachable = "PowerUnreachable"
+	// ReasonPowerCertificate: its certificate is not the one that is to be trusted.
+	ReasonPowerCertificate = "PowerCertificate"
+	// ReasonPowerCredentials: the Secret is missing or incomplete, or the controller
+	// refuses the user name and password in it. It is not tried again until the Secret
+	// or the Node changes: controllers lock accounts.
+	ReasonPowerCredentials = "PowerCredentials"
+	// ReasonPowerRefused: the controller refuses what it is asked.
+	ReasonPowerRefused = "PowerRefused"
+	// ReasonPowerUnsupported: the controller cannot do what it is asked, or what is
+	// declared does not fit it.
+	ReasonPowerUnsupported = "PowerUnsupported"
+	// ReasonPowerUnproven: it accepted, and the machine was not seen to follow.
+	ReasonPowerUnproven = "PowerUnproven"
 )

@@ -1,5 +1,3 @@
-// Package power turns machines on. It cannot turn them off, and it proves
-// nothing: what proves that a machine is on is what it then asks for.
 package power
 
 import (
@@ -11,30 +9,7 @@ import (
 	"time"
 
 	"github.com/mdlayher/wol"
-
-	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
 )
-
-// Target is the MAC that is woken to turn a node on.
-func Target(node *v1alpha1.Node) (net.HardwareAddr, error) {
-	mac, field := node.Spec.MAC, "spec.mac"
-	if p := node.Spec.Power; p != nil {
-		if p.Redfish != nil {
-			return nil, fmt.Errorf("Node/%s: spec.power.redfish: this release turns machines on by Wake-on-LAN only: remove the field, or turn the machine on yourself", node.Name)
-		}
-		if p.WakeOnLAN != nil && p.WakeOnLAN.MAC != nil {
-			mac, field = *p.WakeOnLAN.MAC, "spec.power.wakeOnLAN.mac"
-		}
-	}
-	target, err := net.ParseMAC(string(mac))
-	if err != nil {
-		return nil, fmt.Errorf("Node/%s: %s: %w", node.Name, field, err)
-	}
-	if len(target) != 6 {
-		return nil, fmt.Errorf("Node/%s: %s: %s is no Ethernet address", node.Name, field, mac)
-	}
-	return target, nil
-}
 
 // Magic is the magic packet for a MAC: six bytes of ones and the MAC sixteen
 // times.

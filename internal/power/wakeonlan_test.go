@@ -30,6 +30,7 @@ func TestTarget(t *testing.T) {
 		{"another interface", &v1alpha1.PowerSpec{WakeOnLAN: &v1alpha1.WakeOnLANSpec{MAC: &other}}, "52:54:00:00:00:02", ""},
 		{"not Ethernet", &v1alpha1.PowerSpec{WakeOnLAN: &v1alpha1.WakeOnLANSpec{MAC: &long}}, "", "Node/alpha: spec.power.wakeOnLAN.mac: "},
 		{"Redfish", &v1alpha1.PowerSpec{Redfish: &v1alpha1.RedfishSpec{Endpoint: "https://x"}}, "", "Node/alpha: spec.power.redfish: "},
+		{"webhook", &v1alpha1.PowerSpec{Webhook: &v1alpha1.WebhookSpec{URL: "https://x"}}, "", "Node/alpha: spec.power.webhook: "},
 	} {
 		node := &v1alpha1.Node{ObjectMeta: metav1.ObjectMeta{Name: "alpha"}, Spec: v1alpha1.NodeSpec{MAC: "52:54:00:00:00:01", Power: c.power}}
 		got, err := Target(node)

@@ -266,6 +266,7 @@ func TestMachinesAreWokenWhileTheOperatorSaysSo(t *testing.T) {
 		node("asleep", betaMAC, v1alpha1.PhaseWaking, nil),
 		node("claimed", alphaMAC, v1alpha1.PhaseClaimed, nil),
 		node("managed", "52:54:00:00:00:03", v1alpha1.PhaseWaking, &v1alpha1.PowerSpec{Redfish: &v1alpha1.RedfishSpec{}}),
+		node("plugged", "52:54:00:00:00:04", v1alpha1.PhaseWaking, &v1alpha1.PowerSpec{Webhook: &v1alpha1.WebhookSpec{}}),
 	)
 	log := &buffer{}
 	w := &waking{declared: d, logger: slog.New(slog.NewTextHandler(log, nil)), metrics: newMetrics(), waker: power.Waker{
