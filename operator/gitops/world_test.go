@@ -3,18 +3,13 @@
 package gitops
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -24,17 +19,12 @@ import (
 
 	argo "github.com/argoproj/argo-cd/v2/pkg/apis/application/v1alpha1"
 	"github.com/go-logr/logr"
-	helmchart "helm.sh/helm/v3/pkg/chart"
-	"helm.sh/helm/v3/pkg/chartutil"
-	"helm.sh/helm/v3/pkg/repo"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
@@ -42,10 +32,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
-	"sigs.k8s.io/yaml"
 
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
 	"github.com/rhizome-dev/rhizome/test/argocd"
+	"github.com/rhizome-dev/rhizome/test/argocd/chart"
 	"github.com/rhizome-dev/rhizome/test/gitea"
 	"github.com/rhizome-dev/rhizome/test/gitserver"
 	"github.com/rhizome-dev/rhizome/test/kube"
@@ -95,67 +85,12 @@ type scene struct {
 	deleted []string // objects that were counted and are gone
 }
 
-// chart serves Argo CD's Helm chart. The real chart repository is not to be had
-// here: this one is made of Argo CD's own manifests, with the same kinds, labels and
-// names, and the real one's values go nowhere.
-func chart(t *testing.T) *httptest.Server {
+// charts serves Argo CD's Helm chart, made of Argo CD's own manifests: the real chart
+// repository is not to be had here.
+func charts(t *testing.T) *httptest.Server {
 	t.Helper()
-	manifests := argocd.Manifests(t)
-	c := &helmchart.Chart{Metadata: &helmchart.Metadata{APIVersion: "v2", Name: "argo-cd", Version: "7.9.1", Type: "application"}}
-	crds, err := filepath.Glob(filepath.Join(manifests, "crds", "*-crd.yaml"))
-	if err != nil || len(crds) == 0 {
-		t.Fatalf("no definitions in %s: %v", manifests, err)
-	}
-	for _, f := range crds {
-		content, err := os.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.Files = append(c.Files, &helmchart.File{Name: "crds/" + filepath.Base(f), Data: content})
-	}
-	file, err := os.Open(filepath.Join(manifests, "core-install.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	for documents := utilyaml.NewYAMLReader(bufio.NewReader(file)); ; {
-		document, err := documents.Read()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		o := &unstructured.Unstructured{}
-		if err := yaml.Unmarshal(document, &o.Object); err != nil {
-			t.Fatal(err)
-		}
-		if !slices.Contains([]string{"ConfigMap", "Secret", "Deployment", "StatefulSet", "ServiceAccount"}, o.GetKind()) {
-			continue
-		}
-		if o.GetName() == "argocd-secret" {
-			o.Object["stringData"] = map[string]any{"server.secretkey": "a key of the test"}
-		}
-		if o.GetName() == "argocd-cmd-params-cm" {
-			o.Object["data"] = map[string]any{"applicationsetcontroller.enable.policy.override": `{{ index .Values.configs.params "applicationsetcontroller.enable.policy.override" }}`}
-		}
-		content, err := yaml.Marshal(o.Object)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.Templates = append(c.Templates, &helmchart.File{Name: fmt.Sprintf("templates/%d.yaml", len(c.Templates)), Data: content})
-	}
-	project := "apiVersion: argoproj.io/v1alpha1\nkind: AppProject\nmetadata: {name: default}\nspec:\n  sourceRepos: ['*']\n  destinations: [{server: '*', namespace: '*'}]\n  clusterResourceWhitelist: [{group: '*', kind: '*'}]\n"
-	c.Templates = append(c.Templates, &helmchart.File{Name: "templates/project.yaml", Data: []byte(project)})
 	dir := t.TempDir()
-	if _, err := chartutil.Save(c, dir); err != nil {
-		t.Fatal(err)
-	}
-	index, err := repo.IndexDirectory(dir, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := index.WriteFile(filepath.Join(dir, "index.yaml"), 0o644); err != nil {
+	if err := chart.Write(dir, argocd.Manifests(t)); err != nil {
 		t.Fatal(err)
 	}
 	s := httptest.NewServer(http.FileServer(http.Dir(dir)))
@@ -201,9 +136,13 @@ func setUp(t *testing.T) *scene {
 	s.must(s.client.Create(t.Context(), &v1alpha1.GitOps{
 		ObjectMeta: metav1.ObjectMeta{Name: "homelab"},
 		Spec: v1alpha1.GitOpsSpec{
-			ArgoCD: v1alpha1.ArgoCDSpec{Repository: chart(t).URL, Namespace: s.argoNamespace},
-			Seed:   v1alpha1.GitSource{URL: s.hub.URL("lab")},
-			Home:   &v1alpha1.HomeSource{URL: s.gitea.URL, Owner: "home", Repository: "lab", Credentials: v1alpha1.SecretReference{Name: "gitea-admin"}},
+			ArgoCD: v1alpha1.ArgoCDSpec{
+				Repository: charts(t).URL, Namespace: s.argoNamespace,
+				// They are the cluster's, and scenes share one.
+				Values: &runtime.RawExtension{Raw: []byte(`{"createClusterRoles": false}`)},
+			},
+			Seed: v1alpha1.GitSource{URL: s.hub.URL("lab")},
+			Home: &v1alpha1.HomeSource{URL: s.gitea.URL, Owner: "home", Repository: "lab", Credentials: v1alpha1.SecretReference{Name: "gitea-admin"}},
 		},
 	}))
 	t.Cleanup(func() {
