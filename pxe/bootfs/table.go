@@ -5,8 +5,6 @@ package bootfs
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"io/fs"
@@ -25,7 +23,7 @@ import (
 //	installer/<arch>/{vmlinuz,initrd.img}   the installer
 //	boot/<mac>/{ipxe,grub}                  the decision for one machine
 //
-// It may be used from many goroutines at once.
+// It may be used from many goroutines at once, and is not changed then.
 type Table struct {
 	// Files holds loader/ and installer/. Its files must implement io.ReaderAt, as
 	// those of os.DirFS, os.Root and embed do.
@@ -34,6 +32,8 @@ type Table struct {
 	Backend pxe.Backend
 	// Server is the address and port of our HTTP side.
 	Server netip.AddrPort
+
+	scripts scripts
 }
 
 // File is an open boot file.
@@ -145,7 +145,13 @@ func (t *Table) openInstaller(name string) (*File, error) {
 	return f, nil
 }
 
-// openScript writes the decision. rest is <mac>/<kind>.
+// writers write a decision in the languages that loaders speak.
+var writers = map[string]func(pxe.MAC, pxe.Decision, netip.AddrPort) ([]byte, error){
+	loader.IPXEScript: loader.IPXE,
+	loader.GRUBConfig: loader.GRUB,
+}
+
+// openScript serves the decision. rest is <mac>/<kind>.
 func (t *Table) openScript(name, rest string) (*File, error) {
 	missing := &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	spelling, kind, _ := strings.Cut(rest, "/")
@@ -153,27 +159,21 @@ func (t *Table) openScript(name, rest string) (*File, error) {
 	if err != nil {
 		return nil, missing
 	}
-	write := loader.IPXE
-	switch kind {
-	case loader.IPXEScript:
-	case loader.GRUBConfig:
-		write = loader.GRUB
-	default:
+	write, ok := writers[kind]
+	if !ok {
 		return nil, missing
 	}
 	decision := t.Backend.Decide(pxe.Machine{MAC: mac, IPXE: kind == loader.IPXEScript})
 	if decision.Action == pxe.Ignore {
 		return nil, missing
 	}
-	text, err := write(mac, decision, t.Server)
+	script, err := t.scripts.get(scriptKey{mac, kind}, decision, func() ([]byte, error) { return write(mac, decision, t.Server) })
 	if err != nil {
 		return nil, fmt.Errorf("cannot serve %s: %w", name, err)
 	}
-	sum := sha256.Sum256(text)
 	return &File{
-		SectionReader: io.NewSectionReader(bytes.NewReader(text), 0, int64(len(text))),
-		Name:          name, ContentType: "text/plain; charset=utf-8",
-		ETag:  `"` + hex.EncodeToString(sum[:16]) + `"`,
+		SectionReader: io.NewSectionReader(bytes.NewReader(script.text), 0, int64(len(script.text))),
+		Name:          name, ContentType: "text/plain; charset=utf-8", ETag: script.etag,
 		Stage: pxe.StageConfig, MAC: mac,
 	}, nil
 }

@@ -75,10 +75,14 @@ func tidyPath(next http.Handler) http.Handler {
 			http.Error(w, "a request here has no body", http.StatusBadRequest)
 			return
 		}
-		tidy := new(http.Request)
-		*tidy = *r
-		tidy.URL = &url.URL{Path: "/" + bootfs.Clean(r.URL.Path), RawQuery: r.URL.RawQuery}
-		next.ServeHTTP(w, tidy)
+		path := "/" + bootfs.Clean(r.URL.Path)
+		if path != r.URL.Path || r.URL.RawPath != "" {
+			tidy := new(http.Request)
+			*tidy = *r
+			tidy.URL = &url.URL{Path: path, RawQuery: r.URL.RawQuery}
+			r = tidy
+		}
+		next.ServeHTTP(w, r)
 	})
 }
 
@@ -142,7 +146,9 @@ func (h *Handlers) send(w http.ResponseWriter, r *http.Request, c content, seen 
 	w.Header().Set("ETag", c.etag)
 	http.ServeContent(w, r, "", c.modTime, m)
 	m.finish()
-	h.Logger.Debug("HTTP", "path", r.URL.Path, "method", r.Method, "from", seen.From, "range", r.Header.Get("Range"), "end", m.at, "size", c.size)
+	if h.Logger.Enabled(r.Context(), slog.LevelDebug) {
+		h.Logger.Debug("HTTP", "path", r.URL.Path, "method", r.Method, "from", seen.From, "range", r.Header.Get("Range"), "end", m.at, "size", c.size)
+	}
 }
 
 // initConfig hands out the init config, which consumes the claim: so there is no
