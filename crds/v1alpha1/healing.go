@@ -79,8 +79,8 @@ const (
 
 // HealingStep bounds one step of the escalation.
 type HealingStep struct {
-	// Timeout is how long a member may take to be Ready after the step; each further
-	// try of a day has twice as long as the one before: from a minute to a day.
+	// Timeout is how long a member may take to be Ready after the step, and of a
+	// reinstallation how long its machine may take to begin: from a minute to a day.
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32

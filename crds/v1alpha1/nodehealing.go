@@ -150,8 +150,8 @@ type RepairRecord struct {
 	// Rule is what called for it, such as NotReady.
 	// +kubebuilder:validation:MaxLength=64
 	Rule string `json:"rule"`
-	// Result is Healed, TimedOut, Failed or Withdrawn, or GivenUp of a quarantine.
-	// +kubebuilder:validation:Enum=Healed;TimedOut;Failed;Withdrawn;GivenUp
+	// Result is Healed, TimedOut or Failed, or GivenUp of a quarantine.
+	// +kubebuilder:validation:Enum=Healed;TimedOut;Failed;GivenUp
 	Result RepairResult `json:"result"`
 	// Message says more.
 	// +optional
@@ -174,8 +174,6 @@ const (
 	ResultTimedOut RepairResult = "TimedOut"
 	// ResultFailed: the action could not be done.
 	ResultFailed RepairResult = "Failed"
-	// ResultWithdrawn: a rule forbade it after all, before anything was done.
-	ResultWithdrawn RepairResult = "Withdrawn"
 	// ResultGivenUp: a person has to look.
 	ResultGivenUp RepairResult = "GivenUp"
 )
