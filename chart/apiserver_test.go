@@ -43,9 +43,10 @@ func TestTheAPIServerTakesTheChart(t *testing.T) {
 		  image: {archives: [{name: operator.tar, sha256: "` + strings.Repeat("0", 64) + `"}]},
 		  replicas: 2, imagePullSecrets: [{name: registry}], podAnnotations: {a: b}, podLabels: {c: d},
 		  serviceAccount: {create: true, name: mine, annotations: {e: f}},
-		  networkPolicy: {enabled: true, apiServerPorts: [6443], metricsFrom: [{podSelector: {}}]},
+		  networkPolicy: {enabled: true, apiServerPorts: [6443], metricsFrom: [{podSelector: {}}], pushesFrom: [{podSelector: {}}]},
+		  gitops: {enabled: true, pushPort: 9090},
 		  affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Exists}]}]}}}}`,
-		`{metrics: {enabled: false, port: 8443}, networkPolicy: {enabled: false, apiServerPorts: [443]}, tolerations: [], nodeSelector: {}, priorityClassName: ""}`,
+		`{gitops: {enabled: false}, metrics: {enabled: false, port: 8443}, networkPolicy: {enabled: false, apiServerPorts: [443]}, tolerations: [], nodeSelector: {}, priorityClassName: ""}`,
 	} {
 		t.Run(values, func(t *testing.T) {
 			all := objects(t, values)

@@ -103,6 +103,23 @@ func container(t *testing.T, all []*unstructured.Unstructured) map[string]any {
 	return containers[0].(map[string]any)
 }
 
+// letIn are the ports that the NetworkPolicy lets in.
+func letIn(t *testing.T, all []*unstructured.Unstructured) (ports []int64) {
+	t.Helper()
+	ingress, _, _ := unstructured.NestedSlice(one(t, all, "NetworkPolicy").Object, "spec", "ingress")
+	for _, rule := range ingress {
+		for _, p := range rule.(map[string]any)["ports"].([]any) {
+			switch port := p.(map[string]any)["port"].(type) {
+			case int64:
+				ports = append(ports, port)
+			case float64:
+				ports = append(ports, int64(port))
+			}
+		}
+	}
+	return ports
+}
+
 func TestHelmLintHasNothingToSay(t *testing.T) {
 	for _, m := range lint.AllWithKubeVersion(".", nil, namespace, nil).Messages {
 		// An icon is for catalogues.
@@ -143,14 +160,14 @@ func TestValues(t *testing.T) {
 			func(t *testing.T, all []*unstructured.Unstructured) { one(t, all, "PodDisruptionBudget") }},
 		{"without metrics nothing listens, lets in or may ask who asks", `{metrics: {enabled: false, port: 8443}}`,
 			func(t *testing.T, all []*unstructured.Unstructured) {
-				if has(all, "Service") {
-					t.Error("there is a Service")
+				if one(t, all, "Service").GetName() != "rhizome-operator-push" {
+					t.Error("there is a Service of metrics")
 				}
 				if args := container(t, all)["args"].([]any); !slices.Contains(args, any("--metrics-address=0")) {
 					t.Errorf("arguments are %v", args)
 				}
-				if ingress, _, _ := unstructured.NestedSlice(one(t, all, "NetworkPolicy").Object, "spec", "ingress"); len(ingress) != 0 {
-					t.Errorf("the NetworkPolicy lets in %v", ingress)
+				if got := letIn(t, all); !slices.Equal(got, []int64{8082}) {
+					t.Errorf("the NetworkPolicy lets in %v", got)
 				}
 				rules, err := yaml.Marshal(called(t, all, "ClusterRole", "rhizome-operator"))
 				if err != nil || bytes.Contains(rules, []byte("tokenreviews")) || bytes.Contains(rules, []byte("subjectaccessreviews")) {
@@ -160,14 +177,74 @@ func TestValues(t *testing.T) {
 		{"metrics are let in from where it was said", `{networkPolicy: {metricsFrom: [{namespaceSelector: {matchLabels: {a: b}}}]}}`,
 			func(t *testing.T, all []*unstructured.Unstructured) {
 				ingress, _, _ := unstructured.NestedSlice(one(t, all, "NetworkPolicy").Object, "spec", "ingress")
-				if len(ingress) != 1 || ingress[0].(map[string]any)["from"] == nil {
+				if len(ingress) != 2 || ingress[0].(map[string]any)["from"] == nil || ingress[1].(map[string]any)["from"] != nil {
 					t.Errorf("the NetworkPolicy lets in %v", ingress)
+				}
+			}},
+		{"pushes are let in from where it was said", `{gitops: {pushPort: 9000}, networkPolicy: {pushesFrom: [{namespaceSelector: {matchLabels: {a: b}}}], repositoryPorts: [2222]}}`,
+			func(t *testing.T, all []*unstructured.Unstructured) {
+				ingress, _, _ := unstructured.NestedSlice(one(t, all, "NetworkPolicy").Object, "spec", "ingress")
+				if got := letIn(t, all); !slices.Equal(got, []int64{8443, 9000}) || ingress[1].(map[string]any)["from"] == nil {
+					t.Errorf("the NetworkPolicy lets in %v", ingress)
+				}
+				egress, err := yaml.Marshal(one(t, all, "NetworkPolicy").Object["spec"].(map[string]any)["egress"])
+				if err != nil || !bytes.Contains(egress, []byte("port: 2222")) || bytes.Contains(egress, []byte("port: 3000")) {
+					t.Errorf("the NetworkPolicy lets out %s, %v", egress, err)
+				}
+			}},
+		{"Argo CD is installed in the name of an account that may do anything, and pushes are heard of", `{}`,
+			func(t *testing.T, all []*unstructured.Unstructured) {
+				args := container(t, all)["args"].([]any)
+				for _, want := range []string{
+					"--install-as=system:serviceaccount:rhizome-system:rhizome-installer", "--push-address=:8082",
+					"--push-url=http://rhizome-operator-push.rhizome-system.svc/v1/push",
+				} {
+					if !slices.Contains(args, any(want)) {
+						t.Errorf("arguments are %v, want %s", args, want)
+					}
+				}
+				if auto, _, _ := unstructured.NestedBool(called(t, all, "ServiceAccount", "rhizome-installer").Object, "automountServiceAccountToken"); auto {
+					t.Error("a pod of the account would be given its token")
+				}
+				binding := called(t, all, "ClusterRoleBinding", "rhizome-installer")
+				if role, _, _ := unstructured.NestedString(binding.Object, "roleRef", "name"); role != "cluster-admin" {
+					t.Errorf("the account is bound to %s", role)
+				}
+				ports, _, _ := unstructured.NestedSlice(called(t, all, "Service", "rhizome-operator-push").Object, "spec", "ports")
+				if diff := cmp.Diff([]any{map[string]any{"name": "push", "port": float64(80), "targetPort": "push"}}, ports); diff != "" {
+					t.Errorf("the Service's ports (-want +got):\n%s", diff)
+				}
+			}},
+		{"without GitOps there is no such account, nobody may act as it, and nothing of Argo CD may be touched", `{gitops: {enabled: false}}`,
+			func(t *testing.T, all []*unstructured.Unstructured) {
+				if args := container(t, all)["args"].([]any); !slices.Contains(args, any("--gitops=false")) {
+					t.Errorf("arguments are %v", args)
+				}
+				text, err := yaml.Marshal(all)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, gone := range []string{"rhizome-installer", "impersonate", "cluster-admin", "argoproj.io", "metallb.io", "argocd", "customresourcedefinitions", "statefulsets", "webhook", "push", "3000"} {
+					if bytes.Contains(text, []byte(gone)) {
+						t.Errorf("something says %s", gone)
+					}
+				}
+				with, err := yaml.Marshal(objects(t, `{}`))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, kept := range []string{"evictions", "pods/eviction", "bootstrap", "leases", "rhizome-founding", "rhizome-pxe-ca", "tokenreviews"} {
+					if bytes.Contains(with, []byte(kept)) != bytes.Contains(text, []byte(kept)) {
+						t.Errorf("nothing says %s any more", kept)
+					}
 				}
 			}},
 		{"a ServiceAccount that is there already is used", `{serviceAccount: {create: false, name: mine}}`,
 			func(t *testing.T, all []*unstructured.Unstructured) {
-				if one(t, all, "ServiceAccount").GetNamespace() == namespace {
-					t.Error("one is made")
+				for _, o := range all {
+					if o.GetKind() == "ServiceAccount" && o.GetName() != "rhizome-pxe" && o.GetName() != "rhizome-installer" {
+						t.Errorf("%s is made", o.GetName())
+					}
 				}
 				name, _, _ := unstructured.NestedString(one(t, all, "Deployment").Object, "spec", "template", "spec", "serviceAccountName")
 				subjects, _, _ := unstructured.NestedSlice(called(t, all, "ClusterRoleBinding", "rhizome-operator").Object, "subjects")
@@ -230,6 +307,10 @@ func TestTheSchemaRefusesBadValues(t *testing.T) {
 		{"an unknown log level", `{logLevel: trace}`, "logLevel"},
 		{"replicas as text", `{replicas: "1"}`, "replicas"},
 		{"metrics on the port of the probes", `{metrics: {port: 8081}}`, "/metrics/port"},
+		{"pushes at the port of the probes", `{gitops: {pushPort: 8081}}`, "/gitops/pushPort"},
+		{"pushes at the port of metrics", `{gitops: {pushPort: 8443}}`, "gitops.pushPort must not be metrics.port"},
+		{"pushes at a port that takes privileges", `{gitops: {pushPort: 80}}`, "/gitops/pushPort"},
+		{"no port to a repository", `{networkPolicy: {repositoryPorts: []}}`, "/networkPolicy/repositoryPorts"},
 		{"a port that is none", `{networkPolicy: {apiServerPorts: [0]}}`, "/networkPolicy/apiServerPorts"},
 		{"a toleration with a typing error", `{tolerations: [{keys: a}]}`, "tolerations"},
 		{"an archive without its digest", `{image: {archives: [{name: operator.oci.tar}]}}`, "/image/archives/0"},

@@ -19,6 +19,8 @@ func Command() *cobra.Command {
 		o   = Options{ShutdownTimeout: 20 * time.Second}
 		log flags.Log
 		api flags.API
+
+		withGitOps bool
 	)
 	cmd := &cobra.Command{
 		Use:   "operator",
@@ -37,6 +39,7 @@ the pod, and ~/.kube/config are tried, in this order.`,
 			klog.SetSlogLogger(logger)
 			o.Logger = logger
 			o.PXEArgs = log.Args()
+			o.WithoutGitOps = !withGitOps
 			cfg, err := api.Config()
 			if err != nil {
 				return err
@@ -57,6 +60,7 @@ the pod, and ~/.kube/config are tried, in this order.`,
 	f.Var(resourcesFlag{&o.PXEResources}, "pxe-resources", "requests and limits of a PXE pod, as `JSON`")
 	f.Var(&o.Archives, "image-archive",
 		"an image archive that travelled with the installation, as `NAME:SHA256`; new members get it too; may be given again")
+	f.BoolVar(&withGitOps, "gitops", true, "run the controller of the resource GitOps, which installs Argo CD")
 	f.StringVar(&o.InstallAs, "install-as", "",
 		"`user` in whose name Argo CD is installed, such as system:serviceaccount:rhizome-system:rhizome-installer; the operator itself when it is not set")
 	f.StringVar(&o.PushAddress, "push-address", "", "`address` that Gitea tells of pushes at, over HTTP; without it sources are looked at now and then")

@@ -70,6 +70,8 @@ type Options struct {
 	PXEResources corev1.ResourceRequirements
 	// Archives are the image archives that travelled with the installation.
 	Archives flags.Archives
+	// WithoutGitOps leaves the controller of the resource GitOps out.
+	WithoutGitOps bool
 	// InstallAs is the user in whose name Argo CD is installed. Empty: the operator
 	// itself.
 	InstallAs string
@@ -123,11 +125,13 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 	}); err != nil {
 		return err
 	}
-	err = gitops.Setup(mgr, gitops.Options{
-		Now: o.Now, Live: live, Namespace: o.Namespace, InstallAs: o.InstallAs, HookAddress: o.PushAddress, HookURL: o.PushURL,
-	})
-	if err != nil {
-		return err
+	if !o.WithoutGitOps {
+		err = gitops.Setup(mgr, gitops.Options{
+			Now: o.Now, Live: live, Namespace: o.Namespace, InstallAs: o.InstallAs, HookAddress: o.PushAddress, HookURL: o.PushURL,
+		})
+		if err != nil {
+			return err
+		}
 	}
 	if err := mgr.Start(ctx); err != nil {
 		return fmt.Errorf("the operator stopped: %w", err)

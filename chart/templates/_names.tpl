@@ -36,3 +36,13 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: pxe
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end -}}
+
+{{- /* The account in whose name Argo CD is installed. The operator's code asks for the
+right to use the account of this name. */ -}}
+{{- define "rhizome.installer" -}}
+rhizome-installer
+{{- end -}}
+
+{{- define "rhizome.push" -}}
+{{ include "rhizome.name" . }}-push
+{{- end -}}
