@@ -24,10 +24,6 @@ type deed struct {
 	// opened is the claim that was opened; closed that the machine's was.
 	opened *provision.Claim
 	closed bool
-	// drainedWith are the pods that were left when the time to drain was up.
-	drainedWith []string
-	// notBarred says what could not be done to keep k3s from starting again.
-	notBarred string
 	// released says that the Node's finalizer is gone, and the Node with it.
 	released bool
 }

@@ -197,12 +197,13 @@ func (d *deed) bar(ctx context.Context) error {
 	return nil
 }
 
+// markBarred notes when that was done, or why not.
 func (d *deed) markBarred(ctx context.Context, text string) error {
-	if err := d.patchCore(ctx, func(n *corev1.Node) { n.Annotations[v1alpha1.AnnotationBarred] = clip(text, 1000) }); err != nil {
+	if err := d.patchCore(ctx, func(n *corev1.Node) { n.Annotations[v1alpha1.AnnotationBarred] = clip(text, 1000) }); err != nil || d.m.core == nil {
 		return err
 	}
-	if d.m.core != nil {
-		d.notBarred, _ = d.m.core.barred()
+	if lack, _ := d.m.core.barred(); lack != "" {
+		d.warn("NotBarred", lack)
 	}
 	return nil
 }

@@ -200,7 +200,6 @@ func (r *reconciler) carryOut(ctx context.Context, d *deed) (reconcile.Result, e
 		}
 		log.Info("status", "phase", next.Phase, "message", messageOf(next, v1alpha1.ConditionReady), "acts", d.o.acts)
 		r.tell(d.m.node, newsOf(before, next, d.f.now))
-		r.tell(d.m.node, d.news())
 	}
 	if trouble != nil {
 		return reconcile.Result{}, trouble
@@ -220,18 +219,6 @@ func recorded(d *deed, trouble error) v1alpha1.NodeStatus {
 		return troubled(d, trouble)
 	}
 	return recordOf(d)
-}
-
-// news is what only the doing knows.
-func (d *deed) news() []news {
-	var all []news
-	if len(d.drainedWith) > 0 {
-		all = append(all, news{kind: corev1.EventTypeWarning, reason: "DrainTimedOut", message: "these pods go with the member: " + few(d.drainedWith)})
-	}
-	if d.notBarred != "" {
-		all = append(all, news{kind: corev1.EventTypeWarning, reason: "NotBarred", message: clip(d.notBarred, 1000)})
-	}
-	return all
 }
 
 func ignoreConflict(err error) error {

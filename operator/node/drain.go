@@ -65,8 +65,13 @@ func (d *deed) drain(ctx context.Context) error {
 		d.o.lookAt(due)
 		return nil
 	}
-	d.drainedWith = left
-	return d.patchCore(ctx, func(n *corev1.Node) { n.Annotations[v1alpha1.AnnotationDrained] = clock(d.f.now) })
+	if err := d.patchCore(ctx, func(n *corev1.Node) { n.Annotations[v1alpha1.AnnotationDrained] = clock(d.f.now) }); err != nil {
+		return err
+	}
+	if len(left) > 0 {
+		d.warn("DrainTimedOut", "these pods go with the member: "+few(left))
+	}
+	return nil
 }
 
 // leavesWithNode says whether a pod has to move before its node goes: not what

@@ -88,3 +88,8 @@ func (r *reconciler) tell(n *v1alpha1.Node, all []news) {
 		}
 	}
 }
+
+// warn tells what only the doing knows, once it is noted on the core Node.
+func (d *deed) warn(reason, message string) {
+	d.tell(d.m.node, []news{{kind: corev1.EventTypeWarning, reason: reason, message: clip(message, 1000)}})
+}
