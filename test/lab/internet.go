@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 )
@@ -21,6 +22,7 @@ type Internet struct {
 
 	mu    sync.RWMutex
 	files map[string]string // by name
+	sites map[string]http.Handler
 }
 
 // Serve starts the lab's internet. It ends with the lab.
@@ -30,7 +32,7 @@ func (l *Lab) Serve() (*Internet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot start the lab's internet: %w", err)
 	}
-	i := &Internet{base: "http://" + l.Network.Gateway.String() + "/", files: map[string]string{}}
+	i := &Internet{base: "http://" + l.Network.Gateway.String() + "/", files: map[string]string{}, sites: map[string]http.Handler{}}
 	server := &http.Server{Handler: i, ReadHeaderTimeout: 10 * time.Second}
 	go func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
@@ -60,11 +62,26 @@ func (i *Internet) Add(path string) (string, error) {
 	return i.base + name, nil
 }
 
+// AddSite makes a handler known and returns its URL, which ends with the name. The
+// handler sees what follows the name in a request's path. A site goes before files.
+func (i *Internet) AddSite(name string, site http.Handler) string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.sites[name] = http.StripPrefix("/"+name, site)
+	return i.base + name
+}
+
 // ServeHTTP implements http.Handler.
 func (i *Internet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	i.mu.RLock()
+	name, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	site := i.sites[name]
 	path, ok := i.files[filepath.Base(r.URL.Path)]
 	i.mu.RUnlock()
+	if site != nil {
+		site.ServeHTTP(w, r)
+		return
+	}
 	if !ok {
 		http.NotFound(w, r)
 		return

@@ -1,6 +1,7 @@
 //go:build linux
 
-// Package repository writes the manifests that a lab's cluster is seeded from.
+// Package repository writes the manifests that a lab's cluster is seeded from, and
+// the git repository that it follows afterwards.
 package repository
 
 import (
@@ -23,6 +24,8 @@ type Options struct {
 	// Release is the k3s that machines run, and Image their operating system.
 	Release Release
 	Image   lab.OSImage
+	// GitOps is what the cluster follows. Nil: nothing, it stays as it was seeded.
+	GitOps *GitOps
 	// Loader is the boot loader's policy. Empty: Auto.
 	Loader string
 	// URL says where machines and the bootstrapper get a file of the host from.
@@ -49,11 +52,22 @@ type Node struct {
 	Serial string
 }
 
+// keep makes Argo CD leave an object alone whose file goes: what a machine is does
+// not depend on a file that was lost.
+const keep = "{argocd.argoproj.io/sync-options: 'Prune=false,Delete=false'}"
+
+// Keep is the annotations of an object that stays when its file goes.
+func (Options) Keep() string { return keep }
+
+// Keep is the annotations of an object that stays when its file goes.
+func (Node) Keep() string { return keep }
+
 var cluster = template.Must(template.New("cluster.yaml").Parse(`# What the lab declares.
 apiVersion: rhizome.dev/v1alpha1
 kind: Cluster
 metadata:
   name: lab
+  annotations: {{.Keep}}
 spec:
   network:
     cidr: {{.LAN}}
@@ -79,6 +93,7 @@ apiVersion: rhizome.dev/v1alpha1
 kind: OperatingSystem
 metadata:
   name: debian
+  annotations: {{.Keep}}
 spec:
   format: Image
   media:
@@ -93,6 +108,7 @@ var node = template.Must(template.New("node.yaml").Parse(`apiVersion: rhizome.de
 kind: Node
 metadata:
   name: {{.Name}}
+  annotations: {{.Keep}}
 spec:
   role: {{or .Role "ControlPlane"}}
   mac: {{.MAC}}
@@ -103,11 +119,16 @@ spec:
 {{- end}}
 `))
 
-// Write writes the manifests into dir, which is made if need be: cluster.yaml and
-// a file below nodes for each node.
+// Write writes the manifests into dir, which is made if need be: cluster.yaml,
+// gitops.yaml if the cluster follows something, and a file for each node.
 func Write(dir string, options Options, nodes ...Node) error {
 	if err := write(filepath.Join(dir, "cluster.yaml"), cluster, options); err != nil {
 		return err
+	}
+	if options.GitOps != nil {
+		if err := write(filepath.Join(dir, "gitops.yaml"), gitops, options.GitOps); err != nil {
+			return err
+		}
 	}
 	for _, n := range nodes {
 		if err := WriteNode(dir, n); err != nil {
@@ -117,9 +138,12 @@ func Write(dir string, options Options, nodes ...Node) error {
 	return nil
 }
 
+// NodeFile is the name of the file of a node's manifest.
+func NodeFile(name string) string { return name + ".yaml" }
+
 // WriteNode writes the manifest of one more node.
 func WriteNode(dir string, n Node) error {
-	return write(filepath.Join(dir, "nodes", n.Name+".yaml"), node, n)
+	return write(filepath.Join(dir, NodeFile(n.Name)), node, n)
 }
 
 func write(path string, t *template.Template, values any) error {

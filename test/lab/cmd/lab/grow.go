@@ -4,116 +4,100 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
-	"github.com/spf13/cobra"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/tools/clientcmd"
-
-	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
 	"github.com/rhizome-dev/rhizome/test/lab/repository"
 )
 
-// grow commits the lab's other machines to git and waits until they are members.
-// The bootstrapper has ended: what happens now, the cluster does.
-func grow(ctx context.Context, dir string, s state, patience time.Duration) error {
-	tree := filepath.Join(dir, repositoryDir)
-	if err := commit(ctx, tree, "The cluster and its first machine"); err != nil {
+// growing is what happens once the bootstrapper has ended: the cluster does it all.
+type growing struct {
+	dir      string // the lab's
+	state    state
+	patience time.Duration
+	byHand   bool // a person commits
+	phases   *phases
+}
+
+// follow waits until Argo CD runs in the cluster and has applied what is committed.
+func (g growing) follow(ctx context.Context) error {
+	fmt.Printf("The bootstrapper has ended. The operator installs Argo CD, which follows %s\n(%s).\n\n", g.tree(), g.state.Repository)
+	return g.phases.run("Argo CD", func() error { return g.await(ctx) })
+}
+
+// grow has the lab's other machines committed and waits until they are members.
+func (g growing) grow(ctx context.Context) error {
+	var names []string
+	for _, m := range g.state.Machines[1:] {
+		names = append(names, m.Name)
+		file := filepath.Join(g.tree(), manifestsDir, repository.NodeFile(m.Name))
+		if exists(file) {
+			continue
+		}
+		if err := repository.WriteNode(filepath.Dir(file), m.node()); err != nil {
+			return err
+		}
+		fmt.Printf("Declared %s (%s, %s firmware) in %s\n", m.Name, m.Role, m.Firmware, filepath.Join(manifestsDir, repository.NodeFile(m.Name)))
+	}
+	if err := g.commit(ctx, "More machines"); err != nil {
+		return err
+	}
+	fmt.Println()
+	return g.phases.run("growth", func() error { return g.await(ctx, names...) })
+}
+
+// commit commits what was written, or waits for the person who does.
+func (g growing) commit(ctx context.Context, message string) error {
+	command := fmt.Sprintf("git -C %[1]s add --all && git -C %[1]s commit --message=%[2]q", g.tree(), message)
+	if !g.byHand {
+		fmt.Printf("Committed: %s\n", command)
+		return commit(ctx, g.tree(), message)
+	}
+	for said := false; ; {
+		clean, err := unchanged(ctx, g.tree())
+		if err != nil || clean {
+			return err
+		}
+		if !said {
+			fmt.Printf("Waiting for a commit. Commit it: %s\n", command)
+			said = true
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func (g growing) tree() string { return filepath.Join(g.dir, repositoryDir) }
+
+// await waits, on the lab's network, until the newest commit is applied and the nodes
+// are members.
+func (g growing) await(ctx context.Context, nodes ...string) error {
+	commit, err := head(ctx, g.tree())
+	if err != nil {
 		return err
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	await := []string{self, "await-inside", "--patience=" + patience.String()}
-	for _, m := range s.Machines[1:] {
-		if err := repository.WriteNode(filepath.Join(tree, manifestsDir), m.node()); err != nil {
-			return err
-		}
-		fmt.Printf("Declared %s (%s, %s firmware) in %s/nodes\n", m.Name, m.Role, m.Firmware, manifestsDir)
-		await = append(await, m.Name)
-	}
-	if err := commit(ctx, tree, "More machines"); err != nil {
-		return err
-	}
-	fmt.Printf("Committed to %s: the cluster adds them by itself.\n\n", tree)
-	return runInside(dir, s, await...)
+	args := append([]string{self, "await-inside", "--patience=" + g.patience.String(), "--commit=" + commit, "--lab=" + shortest(self)}, nodes...)
+	return runInside(g.dir, g.state, args...)
 }
 
-// awaitCommand watches Nodes until all are Ready, on the lab's network.
-func awaitCommand() *cobra.Command {
-	var patience time.Duration
-	cmd := &cobra.Command{
-		Use:    "await-inside NODE...",
-		Hidden: true,
-		RunE: func(cmd *cobra.Command, names []string) error {
-			ctx, cancel := context.WithTimeout(cmd.Context(), patience)
-			defer cancel()
-			return awaitMembers(ctx, names)
-		},
-	}
-	cmd.Flags().DurationVar(&patience, "patience", time.Hour, "")
-	return cmd
+// phases keeps how long each phase took.
+type phases struct {
+	lines []string
+	now   func() time.Time
 }
 
-func awaitMembers(ctx context.Context, names []string) error {
-	config, err := clientcmd.BuildConfigFromFlags("", os.Getenv("KUBECONFIG"))
-	if err != nil {
-		return err
-	}
-	client, err := dynamic.NewForConfig(config)
-	if err != nil {
-		return err
-	}
-	nodes := client.Resource(v1alpha1.GroupVersion.WithResource("nodes"))
-	waiting, said, began := map[string]bool{}, map[string]string{}, time.Now()
-	for _, name := range names {
-		waiting[name] = true
-	}
-	for len(waiting) > 0 {
-		for _, name := range slices.Sorted(maps.Keys(waiting)) {
-			node, err := nodes.Get(ctx, name, metav1.GetOptions{})
-			line, ready := "not applied yet", false
-			if err == nil {
-				line, ready = describe(node)
-			}
-			if line != said[name] {
-				said[name] = line
-				fmt.Printf("%8s  %-8s %s\n", time.Since(began).Round(time.Second), name, line)
-			}
-			if ready {
-				delete(waiting, name)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return fmt.Errorf("no members yet: %v; `lab kubectl get rnodes`, `lab kubectl describe rnode NAME` and `lab status` say more",
-					slices.Sorted(maps.Keys(waiting)))
-			}
-			return ctx.Err()
-		case <-time.After(time.Second):
-		}
-	}
-	return nil
-}
-
-// describe is a Node in a line: its phase and what it is doing.
-func describe(node *unstructured.Unstructured) (line string, ready bool) {
-	phase, _, _ := unstructured.NestedString(node.Object, "status", "phase")
-	conditions, _, _ := unstructured.NestedSlice(node.Object, "status", "conditions")
-	for _, entry := range conditions {
-		if c, ok := entry.(map[string]any); ok && c["type"] == v1alpha1.ConditionReady {
-			return fmt.Sprintf("%-10s %v", phase, c["message"]), c["status"] == "True"
-		}
-	}
-	return phase, false
+func (p *phases) run(name string, phase func() error) error {
+	began := p.now()
+	err := phase()
+	p.lines = append(p.lines, fmt.Sprintf("  %-10s %s", name, p.now().Sub(began).Round(time.Second)))
+	return err
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/rhizome-dev/rhizome/test/gitserver"
 	"github.com/rhizome-dev/rhizome/test/lab"
 )
 
@@ -63,7 +65,8 @@ func (o keepOptions) machine(number int) (config lab.MachineConfig, role string)
 	config = lab.MachineConfig{Name: fmt.Sprintf("node%d", number), Firmware: lab.UEFI, Memory: 2048}
 	switch {
 	case number == 1:
-		return lab.MachineConfig{Name: config.Name, Firmware: lab.Firmware(o.firmware)}, "ControlPlane"
+		// A control plane, the operator and Argo CD.
+		return lab.MachineConfig{Name: config.Name, Firmware: lab.Firmware(o.firmware), Memory: 4096}, "ControlPlane"
 	case number%2 == 1:
 		config.Firmware = lab.BIOS
 	}
@@ -111,12 +114,23 @@ func keep(ctx context.Context, dir string, o keepOptions) (err error) {
 			return err
 		}
 	}
+	// The work tree's own repository: what is committed is what is served. It is read
+	// only, as nothing allows pushing.
+	tree, err := gitserver.NewBackend(filepath.Join(dir, repositoryDir), os.Stderr)
+	if err != nil {
+		return err
+	}
+	served := func(w http.ResponseWriter, r *http.Request) {
+		r.URL.Path = "/.git" + r.URL.Path
+		tree.ServeHTTP(w, r)
+	}
+	s.Repository = internet.AddSite(repositoryURL, http.HandlerFunc(served))
+	s.Charts = internet.AddSite(chartsDir, http.FileServer(http.Dir(filepath.Join(dir, chartsDir))))
 	if err := writeState(filepath.Join(dir, stateFile), s); err != nil {
 		return err
 	}
 	logger.Info("the lab is up", "dir", dir)
-	follower := follower{dir: dir, namespace: s.Namespace, logger: logger}
-	follower.run(ctx)
+	<-ctx.Done()
 	logger.Info("the lab ends")
 	return nil
 }

@@ -53,7 +53,7 @@ func TestLabsManifestsPassTheChecks(t *testing.T) {
 	digest := strings.Repeat("ab", 32)
 	dir := t.TempDir()
 	err := state{
-		LAN: "10.77.0.0/24", Gateway: "10.77.0.1",
+		LAN: "10.77.0.0/24", Gateway: "10.77.0.1", Repository: "http://10.77.0.1/lab.git", Charts: "http://10.77.0.1/charts",
 		Machines: []machineState{{Name: "node1", MAC: "52:54:00:01:02:03", Address: "10.77.0.10", Disk: "node1-disk0"}},
 	}.writeRepository(dir, repository.Options{
 		Release: repository.Release{
@@ -63,6 +63,7 @@ func TestLabsManifestsPassTheChecks(t *testing.T) {
 		},
 		Image:  lab.OSImage{Path: "/cache/os.raw.zst", SHA256: digest},
 		Loader: "GRUB",
+		GitOps: &repository.GitOps{ArgoCD: repository.ArgoCD{Name: "rhizome.test/argocd:v2.14.21"}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -80,6 +81,9 @@ func TestLabsManifestsPassTheChecks(t *testing.T) {
 	}
 	if cluster.Spec.PXE.Loader != "GRUB" || len(cluster.Spec.Kubernetes.Files) != 1 || len(inv.Nodes) != 1 {
 		t.Errorf("the manifests say %+v", cluster.Spec)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "gitops.yaml")); err != nil {
+		t.Errorf("nothing says what the cluster follows: %v", err)
 	}
 }
 
@@ -158,6 +162,17 @@ func TestLabUpLeavesTheLabToLookAtAndDownLeavesNothing(t *testing.T) {
 		return path
 	}
 	write("k3s-airgap-images-amd64.tar.zst", "")
+	argoCD := write("argocd-images-amd64.tar.zst", "")
+	if err := os.WriteFile(filepath.Join(dir, "name"), []byte("rhizome.test/argocd:v1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	module, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/argoproj/argo-cd/v2").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(strings.TrimSpace(string(module)), "manifests"), filepath.Join(dir, "manifests")); err != nil {
+		t.Fatal(err)
+	}
 	k3s := write("k3s", "echo v1.33.13+standin\n")
 	bootstrapper := write("bootstrapper", `echo "seeding: $*"; ip -brief address; exit 7`+"\n")
 	run := func(args ...string) (string, int) {
@@ -181,7 +196,7 @@ func TestLabUpLeavesTheLabToLookAtAndDownLeavesNothing(t *testing.T) {
 
 	expect(0, "No lab is up", "status")
 	expect(1, "no lab is up", "exec", "--", "true")
-	up := expect(7, "10.77.0.2/24", "up", "--bootstrapper="+bootstrapper, "--k3s="+k3s, "--loader=GRUB", "--", "--flag")
+	up := expect(7, "10.77.0.2/24", "up", "--bootstrapper="+bootstrapper, "--k3s="+k3s, "--argocd="+argoCD, "--loader=GRUB", "--", "--flag")
 	for _, want := range []string{"seeding: seed --state=", "--flag " + cache, "The lab stays up", "lab down"} {
 		if !strings.Contains(up, want) {
 			t.Errorf("%q is missing in\n%s", want, up)
@@ -189,7 +204,13 @@ func TestLabUpLeavesTheLabToLookAtAndDownLeavesNothing(t *testing.T) {
 	}
 	expect(0, "machine node1  off  UEFI", "status")
 	expect(0, "10.77.0.2/24", "exec", "--", "ip", "-brief", "address")
-	expect(7, "going on with it", "up", "--bootstrapper="+bootstrapper, "--k3s="+k3s)
+	// What the cluster would follow, and install Argo CD from.
+	expect(0, "refs/heads/main", "exec", "--", "git", "ls-remote", "http://10.77.0.1/lab.git")
+	expect(0, "argo-cd-7.9.1.tgz", "exec", "--", "curl", "--fail", "--silent", "http://10.77.0.1/charts/index.yaml")
+	if out, code := run("exec", "--", "git", "-C", filepath.Join(cache, "rhizome", "lab", "up", "repository"), "push", "--quiet", "http://10.77.0.1/lab.git", "HEAD:refs/heads/other"); code == 0 {
+		t.Errorf("anybody may push to the lab's repository:\n%s", out)
+	}
+	expect(7, "going on with it", "up", "--bootstrapper="+bootstrapper, "--k3s="+k3s, "--argocd="+argoCD)
 
 	shell := exec.CommandContext(t.Context(), program, "exec", "--", "sh", "-c", "echo inside; exec sleep 1000")
 	shell.Env = append(os.Environ(), "XDG_CACHE_HOME="+cache)
@@ -214,7 +235,7 @@ func TestLabUpLeavesTheLabToLookAtAndDownLeavesNothing(t *testing.T) {
 	}
 
 	// A lab whose keeper was killed.
-	expect(7, "", "up", "--bootstrapper="+bootstrapper, "--k3s="+k3s)
+	expect(7, "", "up", "--bootstrapper="+bootstrapper, "--k3s="+k3s, "--argocd="+argoCD)
 	t.Setenv("XDG_CACHE_HOME", cache)
 	_, s, err := readState()
 	if err != nil {

@@ -28,6 +28,10 @@ type state struct {
 	// Served are the URLs on the lab's network of the files that were asked for, by
 	// their paths on the host.
 	Served map[string]string `json:"served"`
+	// Repository and Charts are the URLs on the lab's network of the git repository
+	// that the cluster follows, and of the repository of Argo CD's chart.
+	Repository string `json:"repository"`
+	Charts     string `json:"charts"`
 }
 
 type machineState struct {
@@ -50,9 +54,11 @@ type processID struct {
 const (
 	stateFile     = "lab.json"
 	keeperLog     = "lab.log"
-	machinesDir   = "m"          // short: QEMU's sockets are in it
-	repositoryDir = "repository" // a git repository
-	manifestsDir  = "bootstrap"  // in it
+	machinesDir   = "m"                 // short: QEMU's sockets are in it
+	repositoryDir = "repository"        // a git repository
+	manifestsDir  = "bootstrap/cluster" // in it
+	repositoryURL = "lab.git"
+	chartsDir     = "charts"
 	seedDir       = "seed"
 	mediaDir      = "media"
 	kubeconfig    = "kubeconfig"
@@ -164,6 +170,9 @@ func (s state) writeRepository(dir string, options repository.Options) (err erro
 	}
 	if s.Served != nil {
 		options.URL = func(path string) string { return s.Served[path] }
+	}
+	if options.GitOps != nil {
+		options.GitOps.URL, options.GitOps.Charts = s.Repository, s.Charts
 	}
 	return repository.Write(dir, options, s.seeded().node())
 }

@@ -44,7 +44,11 @@ func statusCommand() *cobra.Command {
 				return nil
 			}
 			fmt.Println()
-			return kubectl(dir, s, "get", "nodes,pods", "--all-namespaces", "--request-timeout=10s")
+			if err := kubectl(dir, s, "get", "nodes,pods", "--all-namespaces", "--request-timeout=10s"); err != nil {
+				return err
+			}
+			fmt.Println()
+			return kubectl(dir, s, "get", "clusters.rhizome.dev,gitops.rhizome.dev,nodes.rhizome.dev", "--request-timeout=10s")
 		},
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/rhizome-dev/rhizome/test/argocd/chart"
 	"github.com/rhizome-dev/rhizome/test/lab"
 	"github.com/rhizome-dev/rhizome/test/lab/repository"
 )
@@ -24,9 +25,10 @@ const operatorArchive = "rhizome-operator.oci.tar"
 // upOptions are the flags of `lab up`. Paths that are empty are looked for beside
 // this program, where `make` puts things.
 type upOptions struct {
-	bootstrapper, operatorImage, bootFiles, k3s, firmware, loader string
-	machines                                                      int
-	patience                                                      time.Duration
+	bootstrapper, operatorImage, bootFiles, k3s, argoCD, firmware, loader string
+	machines                                                              int
+	byHand                                                                bool
+	patience                                                              time.Duration
 }
 
 func upCommand() *cobra.Command {
@@ -36,8 +38,9 @@ func upCommand() *cobra.Command {
 		Short: "Start the lab, seed a cluster and let it grow; run again, it goes on where it was",
 		Long: `Starts a private network with a home router and blank machines, and runs
 "bootstrapper seed" in it: the first machine is turned on by Wake-on-LAN, boots from
-the network and becomes a cluster. Then the other machines are committed to a git
-repository, and the cluster adds them by itself. The lab stays up until "lab down".
+the network and becomes a cluster, in which the operator installs Argo CD. Then the
+other machines are committed to the git repository that it follows, and the cluster
+adds them by itself. The lab stays up until "lab down".
 
 K3S_VERSION, such as v1.33.5+k3s1, takes that release of k3s from the internet in
 place of the stand-in of test/k3s.`,
@@ -50,9 +53,11 @@ place of the stand-in of test/k3s.`,
 	f.StringVar(&o.operatorImage, "operator-image", "", "OCI archive of the operator (default: rhizome-operator.oci.tar beside this program, if it is there)")
 	f.StringVar(&o.bootFiles, "boot-files", "", "boot loaders and installer (default: the bootstrapper's own choice)")
 	f.StringVar(&o.k3s, "k3s", "", "a built stand-in for k3s (default: test/k3s/build.sh of the working directory builds it)")
+	f.StringVar(&o.argoCD, "argocd", "", "a built image of Argo CD (default: test/argocd/image/build.sh of the working directory builds it)")
+	f.BoolVar(&o.byHand, "by-hand", false, "leave committing the other machines to you: the command is printed, and waited for")
 	f.StringVar(&o.firmware, "firmware", string(lab.UEFI), "UEFI or BIOS, of the first machine")
 	f.IntVar(&o.machines, "machines", 3, "how many machines: the first is seeded, the others grown, every second one of them by BIOS")
-	f.DurationVar(&o.patience, "patience", 2*time.Hour, "how long the growing may take")
+	f.DurationVar(&o.patience, "patience", 2*time.Hour, "how long Argo CD may take, and the growing after it")
 	f.StringVar(&o.loader, "loader", "Auto", "boot loader: Auto, IPXE or GRUB")
 	return cmd
 }
@@ -90,6 +95,11 @@ func up(ctx context.Context, o upOptions, seedFlags []string) error {
 	if err != nil {
 		return err
 	}
+	argoCD, err := o.argo(ctx)
+	if err != nil {
+		return err
+	}
+	release.Images = append(release.Images, argoCD.Image)
 
 	if running {
 		fmt.Println("The lab is up already: going on with it.")
@@ -104,14 +114,25 @@ func up(ctx context.Context, o upOptions, seedFlags []string) error {
 			return err
 		}
 	}
-	manifests := filepath.Join(dir, repositoryDir, manifestsDir)
 	for _, path := range append(release.Paths(), image.Path) {
 		if s.Served[path] == "" {
 			return fmt.Errorf("%s is newer than this lab: `lab down`, then `lab up`", path)
 		}
 	}
-	if err := s.writeRepository(manifests, repository.Options{Release: release, Image: image, Loader: o.loader}); err != nil {
+	if err := chart.Write(filepath.Join(dir, chartsDir), argoCD.Manifests); err != nil {
 		return err
+	}
+	tree := filepath.Join(dir, repositoryDir)
+	manifests := filepath.Join(tree, manifestsDir)
+	// Once it is a repository, it says what the cluster is, and not this program.
+	if !committed(tree) {
+		options := repository.Options{Release: release, Image: image, Loader: o.loader, GitOps: &repository.GitOps{ArgoCD: argoCD}}
+		if err := errors.Join(s.writeRepository(manifests, options), repository.WriteApp(tree)); err != nil {
+			return err
+		}
+		if err := commit(ctx, tree, "The cluster and its first machine"); err != nil {
+			return err
+		}
 	}
 	m := s.seeded()
 	fmt.Printf("Lab network %s; machine %s (%s firmware, blank disk, powered off), MAC %s.\n", s.LAN, m.Name, m.Firmware, m.MAC)
@@ -121,7 +142,8 @@ func up(ctx context.Context, o upOptions, seedFlags []string) error {
 		"--state="+filepath.Join(dir, seedDir), "--cache="+filepath.Join(dir, mediaDir),
 		"--kubeconfig="+filepath.Join(dir, kubeconfig))
 	seed = append(append(seed, seedFlags...), manifests)
-	if err := runInside(dir, s, seed...); err != nil {
+	took := &phases{now: time.Now}
+	if err := took.run("seed", func() error { return runInside(dir, s, seed...) }); err != nil {
 		fmt.Fprintf(os.Stderr, "\nThe seed did not finish. The lab stays up to be looked at:\n"+
 			"  serial console  %s\n  lab's own log   %s\nRun `lab up` again to go on, or `lab down` to remove it.\n",
 			m.Serial, filepath.Join(dir, keeperLog))
@@ -129,12 +151,18 @@ func up(ctx context.Context, o upOptions, seedFlags []string) error {
 	}
 
 	fmt.Println()
+	g := growing{dir: dir, state: s, patience: o.patience, byHand: o.byHand, phases: took}
+	if err := g.follow(ctx); err != nil {
+		return err
+	}
+	fmt.Println()
 	if len(s.Machines) > 1 {
-		if err := grow(ctx, dir, s, o.patience); err != nil {
+		if err := g.grow(ctx); err != nil {
 			return err
 		}
 		fmt.Println()
 	}
+	fmt.Printf("What took how long:\n%s\n\n", strings.Join(took.lines, "\n"))
 	if err := kubectl(dir, s, "get", "nodes", "--output=wide"); err != nil {
 		return err
 	}
@@ -147,7 +175,8 @@ func up(ctx context.Context, o upOptions, seedFlags []string) error {
 		"  %[2]s kubectl get pods -A     look at the cluster\n"+
 		"  %[2]s exec -- bash            a shell on the lab's network\n"+
 		"  %[2]s status                  machines, router and cluster\n"+
-		"  %[2]s down                    stop and remove everything\n", filepath.Join(dir, kubeconfig), self)
+		"  %[2]s down                    stop and remove everything\n\n"+
+		"The cluster follows %[3]s: what is committed there is applied.\n", filepath.Join(dir, kubeconfig), self, tree)
 	return nil
 }
 
@@ -160,6 +189,14 @@ func (o upOptions) release(ctx context.Context) (repository.Release, error) {
 		return repository.BuiltStandIn(ctx, o.k3s)
 	}
 	return repository.StandIn(ctx, filepath.Join("test", "k3s", "build.sh"))
+}
+
+// argo is the Argo CD that the cluster gets.
+func (o upOptions) argo(ctx context.Context) (repository.ArgoCD, error) {
+	if o.argoCD != "" {
+		return repository.BuiltArgoCD(o.argoCD)
+	}
+	return repository.BuildArgoCD(ctx, filepath.Join("test", "argocd", "image", "build.sh"))
 }
 
 // seedCommand is the start of the bootstrapper's command line.
