@@ -23,6 +23,8 @@ type Inventory struct {
 	// Origins says where objects were read from. It is nil for objects that came
 	// from the API server.
 	Origins map[Key]Origin
+
+	machines *machines // nil: none was made
 }
 
 // Key points at one object of an inventory: by place, not by name, since two

@@ -20,7 +20,7 @@ import (
 // MediaSize and Observer.
 type Config struct {
 	// Inventory is the declared state. It is called for every packet, so it answers
-	// from memory; what it returns is not changed.
+	// from memory, Indexed if there are many machines; what it returns is not changed.
 	Inventory func() inventory.Inventory
 	// Claims are the claims of all machines.
 	Claims Claims
@@ -129,7 +129,7 @@ func (b *Backend) Observe(o pxe.Observation) {
 	if o.Stage != pxe.StageDHCP {
 		return
 	}
-	node, ok := nodeByMAC(inv, o.Machine.MAC)
+	node, ok := inv.Machine(v1alpha1.MAC(o.Machine.MAC))
 	if !ok {
 		return
 	}
@@ -139,10 +139,8 @@ func (b *Backend) Observe(o pxe.Observation) {
 }
 
 func (b *Backend) machineAt(inv inventory.Inventory, from netip.Addr) pxe.MAC {
-	for i := range inv.Nodes {
-		if string(inv.Nodes[i].Spec.Address) == from.String() {
-			return pxe.MAC(inv.Nodes[i].Spec.MAC)
-		}
+	if node, ok := inv.MachineAt(v1alpha1.Address(from.String())); ok {
+		return pxe.MAC(node.Spec.MAC)
 	}
 	for i := range inv.Nodes {
 		mac := pxe.MAC(inv.Nodes[i].Spec.MAC)
@@ -158,7 +156,7 @@ func (b *Backend) machineAt(inv inventory.Inventory, from netip.Addr) pxe.MAC {
 func (b *Backend) InitConfig(ctx context.Context, mac pxe.MAC, from netip.Addr) (pxe.Document, error) {
 	machine := pxe.Machine{MAC: mac}
 	inv := b.c.Inventory()
-	node, ok := nodeByMAC(inv, mac)
+	node, ok := inv.Machine(v1alpha1.MAC(mac))
 	if !ok {
 		return pxe.Document{}, pxe.ErrNotFound
 	}

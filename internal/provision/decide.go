@@ -22,7 +22,7 @@ type Clock func() time.Time
 // reason says which rule said so. In doubt (a declaration that cannot be used)
 // nothing is installed.
 func Decide(inv inventory.Inventory, m pxe.Machine, claim *Claim, now time.Time) pxe.Decision {
-	node, ok := nodeByMAC(inv, m.MAC)
+	node, ok := inv.Machine(v1alpha1.MAC(m.MAC))
 	if !ok {
 		return pxe.Decision{Action: pxe.Ignore, Reason: RuleUndeclared + ": no Node declares this MAC"}
 	}
@@ -95,18 +95,6 @@ func installerKernel(arch pxe.Arch, system *v1alpha1.OperatingSystem) pxe.Kernel
 			"panic=60",
 		}, system.Spec.KernelArguments...),
 	}
-}
-
-func nodeByMAC(inv inventory.Inventory, mac pxe.MAC) (*v1alpha1.Node, bool) {
-	if mac == "" {
-		return nil, false
-	}
-	for i := range inv.Nodes {
-		if string(inv.Nodes[i].Spec.MAC) == string(mac) {
-			return &inv.Nodes[i], true
-		}
-	}
-	return nil, false
 }
 
 func loaderOf(c *v1alpha1.Cluster, n *v1alpha1.Node) pxe.LoaderPolicy {

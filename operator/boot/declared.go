@@ -28,7 +28,6 @@ type snapshot struct {
 	inventory inventory.Inventory
 	// cluster is the Cluster in force as the API has it; nil: there is none.
 	cluster *v1alpha1.Cluster
-	byMAC   map[v1alpha1.MAC]*v1alpha1.Node
 }
 
 // nodeByMAC is the declared machine with this MAC; nil: there is none.
@@ -36,7 +35,8 @@ func (s *snapshot) nodeByMAC(mac pxe.MAC) *v1alpha1.Node {
 	if s == nil {
 		return nil
 	}
-	return s.byMAC[v1alpha1.MAC(mac)]
+	node, _ := s.inventory.Machine(v1alpha1.MAC(mac))
+	return node
 }
 
 // release is a k3s release for one architecture.
@@ -46,15 +46,11 @@ type release struct {
 }
 
 // newSnapshot puts a snapshot together. Of several Clusters the oldest is in force,
-// and of equally old ones the first by name, as for the operator.
+// and of equally old ones the first by name, as for the operator. So it is with
+// Nodes of one MAC.
 func newSnapshot(clusters []v1alpha1.Cluster, systems []v1alpha1.OperatingSystem, nodes []v1alpha1.Node, sums map[release][]byte) (*snapshot, error) {
 	slices.SortFunc(nodes, func(a, b v1alpha1.Node) int { return cmp.Compare(a.Name, b.Name) })
-	s := &snapshot{inventory: inventory.Inventory{OperatingSystems: systems, Nodes: nodes}, byMAC: map[v1alpha1.MAC]*v1alpha1.Node{}}
-	for i := range nodes {
-		if _, twice := s.byMAC[nodes[i].Spec.MAC]; !twice { // the first by name, as for package provision
-			s.byMAC[nodes[i].Spec.MAC] = &nodes[i]
-		}
-	}
+	s := &snapshot{inventory: inventory.Inventory{OperatingSystems: systems, Nodes: nodes}.Indexed()}
 	if len(clusters) == 0 {
 		return s, nil
 	}
