@@ -58,7 +58,7 @@ func ClaimSecret(node string) string { return claimPrefix + node }
 const (
 	HTTPPort    = 7480
 	HTTPSPort   = 7443
-	HealthPort  = 7481 // /healthz and /readyz
+	HealthPort  = 7481 // /healthz and /readyz, on the host's loopback only
 	MetricsPort = 7482 // /metrics
 )
 

@@ -56,7 +56,7 @@ in this order.`,
 	f.StringVar(&o.PXENamespace, "pxe-namespace", names.DefaultPXENamespace, "`namespace` of the claims and of the certificate that is served")
 	f.StringVar(&o.NodeName, "node-name", os.Getenv("NODE_NAME"), "`name` of the member that this runs on (default: the environment variable NODE_NAME)")
 	f.StringVar(&o.PodName, "pod-name", os.Getenv("POD_NAME"), "`name` of the pod (default: the environment variable POD_NAME)")
-	f.StringVar(&o.HealthAddress, "health-address", fmt.Sprintf(":%d", names.HealthPort), "`address` that /healthz and /readyz are served on, over HTTP; 0 serves none")
+	f.StringVar(&o.HealthAddress, "health-address", fmt.Sprintf("127.0.0.1:%d", names.HealthPort), "`address` that /healthz and /readyz are served on, over HTTP; only the machine's own kubelet need reach it; 0 serves none")
 	f.StringVar(&o.MetricsAddress, "metrics-address", fmt.Sprintf(":%d", names.MetricsPort), "`address` that /metrics is served on, over HTTP; no metric names a machine; 0 serves none")
 	f.StringVar(&o.BootFiles, "boot-files", "/boot", "`directory` of the boot loaders and installers")
 	f.StringVar(&o.MediaDir, "media-dir", names.MediaDir, "`directory` that installer media are kept in")

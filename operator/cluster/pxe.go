@@ -90,8 +90,9 @@ func plan(f pxeFacts) pxePlan {
 
 // waiting are the Nodes that a PXE pod may have something to do for: those that
 // are no Ready member, whatever the cause, and members that are to be installed
-// anew. A Node that is being deleted needs none. Before the first node has joined,
-// which the seed installed, nothing grows.
+// anew. A Node that is being deleted needs none, nor one that waits for a person:
+// whatever the person does makes it wait for something else. Before the first node
+// has joined, which the seed installed, nothing grows.
 func waiting(c *v1alpha1.Cluster, nodes []v1alpha1.Node) []string {
 	if firstNodeJoined(nodes).Status != metav1.ConditionTrue {
 		return nil
@@ -102,12 +103,24 @@ func waiting(c *v1alpha1.Cluster, nodes []v1alpha1.Node) []string {
 		if n.DeletionTimestamp != nil {
 			continue
 		}
-		if !meta.IsStatusConditionTrue(n.Status.Conditions, v1alpha1.ConditionReady) || toReinstall(c, n) {
+		ready := meta.IsStatusConditionTrue(n.Status.Conditions, v1alpha1.ConditionReady)
+		if !awaitsPerson(c, n) && (!ready || toReinstall(c, n)) {
 			all = append(all, n.Name)
 		}
 	}
 	slices.Sort(all)
 	return all
+}
+
+// awaitsPerson says whether nothing is done about a machine until a person has
+// looked: its installations failed, and nothing further was asked for yet. Only a
+// member can be asked to be installed anew.
+func awaitsPerson(c *v1alpha1.Cluster, n *v1alpha1.Node) bool {
+	if n.Status.Phase != v1alpha1.PhaseFailed || n.Status.NodeRef != nil && toReinstall(c, n) {
+		return false
+	}
+	retry := n.Annotations[v1alpha1.AnnotationRetry]
+	return retry == "" || retry == n.Status.Honoured["retry"]
 }
 
 // toReinstall says whether a member is to be installed anew: by the annotation, or

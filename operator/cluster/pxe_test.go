@@ -109,6 +109,32 @@ func TestPlan(t *testing.T) {
 			joined(&f.nodes[1])
 			f.nodes[1].Status.Conditions[1].Status = metav1.ConditionFalse
 		}, pxePlan{replicas: 1, why: "for beta", waiting: []string{"beta"}}},
+		{"a machine whose installations failed waits for a person", func(f *pxeFacts) {
+			declareBeta(f)
+			f.nodes[1].Status.Phase = v1alpha1.PhaseFailed
+		}, pxePlan{leave: true}},
+		{"a person asks for another attempt", func(f *pxeFacts) {
+			declareBeta(f)
+			f.nodes[1].Status.Phase = v1alpha1.PhaseFailed
+			f.nodes[1].Annotations = map[string]string{v1alpha1.AnnotationRetry: "today"}
+		}, pxePlan{replicas: 1, why: "for beta", waiting: []string{"beta"}}},
+		{"that attempt failed too", func(f *pxeFacts) {
+			declareBeta(f)
+			f.nodes[1].Status.Phase = v1alpha1.PhaseFailed
+			f.nodes[1].Annotations = map[string]string{v1alpha1.AnnotationRetry: "today", v1alpha1.AnnotationReinstall: "yesterday"}
+			f.nodes[1].Status.Honoured = map[string]string{"retry": "today"}
+		}, pxePlan{leave: true}},
+		{"a member that was never Ready is to be installed anew", func(f *pxeFacts) {
+			declareBeta(f)
+			f.nodes[1].Status.Phase = v1alpha1.PhaseFailed
+			f.nodes[1].Status.NodeRef = &v1alpha1.CoreNodeReference{Name: "beta"}
+			f.nodes[1].Annotations = map[string]string{v1alpha1.AnnotationReinstall: "today"}
+		}, pxePlan{replicas: 1, why: "for beta", waiting: []string{"beta"}}},
+		{"pods that ran for a machine that failed are kept a while, and end", func(f *pxeFacts) {
+			declareBeta(f)
+			f.nodes[1].Status.Phase = v1alpha1.PhaseFailed
+			f.running, f.idleSince = ptr.To[int32](1), noon.Add(-keepAfterNeed)
+		}, pxePlan{idleSince: noon.Add(-keepAfterNeed)}},
 		{"a Node that is being deleted waits for nothing", func(f *pxeFacts) {
 			declareBeta(f)
 			f.nodes[1].DeletionTimestamp = &metav1.Time{Time: noon}
@@ -264,6 +290,11 @@ func TestThePodAsksForNoMoreThanItNeeds(t *testing.T) {
 	}
 	if spec.SecurityContext.SeccompProfile == nil || spec.SecurityContext.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
 		t.Error("the pod has no seccomp profile")
+	}
+	for _, probe := range []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe} {
+		if probe.HTTPGet.Host != "127.0.0.1" {
+			t.Errorf("the probe asks %q: it is answered on the host's loopback only", probe.HTTPGet.Host)
+		}
 	}
 	for _, m := range c.VolumeMounts {
 		if m.MountPath == names.ImageDir && !m.ReadOnly {
