@@ -84,14 +84,14 @@ image: boot-files ## Build the operator's image as an OCI archive, without Docke
 	VERSION=$(VERSION) operator/image/build.sh $(ARCHIVE) dist/boot
 
 .PHONY: programs
-programs: setup ## Build what the lab starts: the stand-in for k3s, the disk image (cached)
+programs: setup ## Build what the lab starts: the stand-in for k3s, the disk image, Argo CD (cached)
 	test/k3s/build.sh >/dev/null
 	test/lab/image/build.sh >/dev/null
+	test/argocd/image/build.sh >/dev/null
 	go build -o dist/lab ./test/lab/cmd/lab
 
 .PHONY: test-programs
-test-programs: programs ## Build the further programs that only tests start: Argo CD and Gitea (cached)
-	test/argocd/program/build.sh >/dev/null
+test-programs: programs ## Build the further programs that only tests start: Gitea (cached)
 	test/gitea/program/build.sh >/dev/null
 
 .PHONY: generate

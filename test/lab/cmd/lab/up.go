@@ -135,7 +135,7 @@ func up(ctx context.Context, o upOptions, seedFlags []string) error {
 		}
 	}
 	m := s.seeded()
-	fmt.Printf("Lab network %s; machine %s (%s firmware, blank disk, powered off), MAC %s.\n", s.LAN, m.Name, m.Firmware, m.MAC)
+	fmt.Printf("Lab network %s; machine %s (%s firmware), MAC %s.\n", s.LAN, m.Name, m.Firmware, m.MAC)
 	fmt.Printf("Serial console: %s\n\n", m.Serial)
 
 	seed = append(seed,
