@@ -20,9 +20,11 @@ import (
 	argo "github.com/argoproj/argo-cd/v2/pkg/apis/application/v1alpha1"
 	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
@@ -32,10 +34,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/yaml"
 
+	"github.com/rhizome-dev/rhizome/chart"
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
 	"github.com/rhizome-dev/rhizome/test/argocd"
-	"github.com/rhizome-dev/rhizome/test/argocd/chart"
+	argochart "github.com/rhizome-dev/rhizome/test/argocd/chart"
 	"github.com/rhizome-dev/rhizome/test/gitea"
 	"github.com/rhizome-dev/rhizome/test/gitserver"
 	"github.com/rhizome-dev/rhizome/test/kube"
@@ -66,13 +70,16 @@ func firstFiles() map[string]string {
 // scene is a cluster with the operator's GitOps controller, the real Argo CD, the
 // real Gitea and a git server that plays GitHub.
 type scene struct {
-	t      *testing.T
-	config *rest.Config
-	client client.WithWatch
-	hub    *gitserver.Server
-	seed   *gitserver.Clone
-	gitea  *gitea.Gitea
-	argo   *argocd.Argo
+	t *testing.T
+	// config and client are a person's, who may do anything; operator is what the
+	// operator's account may do, by the rights of its chart.
+	config   *rest.Config
+	operator *rest.Config
+	client   client.WithWatch
+	hub      *gitserver.Server
+	seed     *gitserver.Clone
+	gitea    *gitea.Gitea
+	argo     *argocd.Argo
 	// stop ends the operator.
 	stop    func()
 	options Options
@@ -90,12 +97,33 @@ type scene struct {
 func charts(t *testing.T) *httptest.Server {
 	t.Helper()
 	dir := t.TempDir()
-	if err := chart.Write(dir, argocd.Manifests(t)); err != nil {
+	if err := argochart.Write(dir, argocd.Manifests(t)); err != nil {
 		t.Fatal(err)
 	}
 	s := httptest.NewServer(http.FileServer(http.Dir(dir)))
 	t.Cleanup(s.Close)
 	return s
+}
+
+// account makes the accounts of the operator's chart, with their rights, and returns
+// the access that the operator has.
+func (s *scene) account() *rest.Config {
+	s.t.Helper()
+	release := s.release // a name of its own, for what is in no namespace
+	text, err := chart.Render(release, s.release, map[string]any{"pxe": map[string]any{"namespace": s.release + "-pxe"}})
+	s.must(err)
+	for document := range strings.SplitSeq("\n"+text, "\n---\n") {
+		o := &unstructured.Unstructured{}
+		s.must(yaml.Unmarshal([]byte(document), &o.Object))
+		if o.GetKind() == "ServiceAccount" || o.GetKind() == "Namespace" || o.GroupVersionKind().Group == "rbac.authorization.k8s.io" {
+			s.must(s.client.Patch(s.t.Context(), o, client.Apply, client.FieldOwner("test"), client.ForceOwnership))
+		}
+	}
+	token := &authenticationv1.TokenRequest{}
+	s.must(s.client.SubResource("token").Create(s.t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: s.release, Name: release + "-operator"}}, token))
+	config := rest.AnonymousClientConfig(s.config)
+	config.BearerToken = token.Status.Token
+	return config
 }
 
 var scenes atomic.Int32
@@ -124,11 +152,14 @@ func setUp(t *testing.T) *scene {
 	s.gitea = gitea.Start(t)
 	s.gitea.Stop()
 	s.hookAt = fmt.Sprintf("127.0.0.1:%d", program.Port(t))
+	s.must(s.client.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.release}}))
+	s.operator = s.account()
+	live, err := client.New(s.operator, client.Options{Scheme: scheme})
+	s.must(err)
 	s.options = Options{
-		Now: time.Now, Live: s.client, Namespace: s.release, Poll: time.Second, HookAddress: s.hookAt, HookURL: "http://" + s.hookAt + HookPath,
+		Now: time.Now, Live: live, Namespace: s.release, InstallAs: "system:serviceaccount:" + s.release + ":rhizome-installer", Poll: time.Second, HookAddress: s.hookAt, HookURL: "http://" + s.hookAt + HookPath,
 		FallBackAfter: time.Hour, HoldOff: time.Hour,
 	}
-	s.must(s.client.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.release}}))
 	s.must(s.client.Create(t.Context(), &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: "gitea-admin", Namespace: s.release},
 		Data:       map[string][]byte{"username": []byte(gitea.Admin), "password": []byte(s.gitea.Password)},
@@ -186,7 +217,7 @@ func (s *scene) operate() {
 	}
 	log := logr.FromSlogHandler(slog.NewTextHandler(s.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
 	ctrl.SetLogger(log)
-	mgr, err := ctrl.NewManager(s.config, ctrl.Options{
+	mgr, err := ctrl.NewManager(s.operator, ctrl.Options{
 		Scheme: scheme, Logger: log, Metrics: metricsserver.Options{BindAddress: "0"}, Controller: config.Controller{SkipNameValidation: ptr.To(true)},
 	})
 	s.must(err)
