@@ -16,14 +16,17 @@ func recorded(m *member, v verdict, now time.Time) (v1alpha1.RepairStatus, []v1a
 	at := metav1.NewTime(now).Rfc3339Copy()
 	switch v.move {
 	case begin:
-		since := metav1.NewTime(m.since).Rfc3339Copy()
+		since, off := metav1.NewTime(m.since).Rfc3339Copy(), r.Off
+		if v.action == v1alpha1.RepairPowerCycle {
+			off = nil // what was so before this one proves nothing of it
+		}
 		r = v1alpha1.RepairStatus{
 			Action: v.action, Try: int32(v.try), Rule: m.sick, Reason: clip(m.why, maxWords), SickSince: &since, Intended: &at,
-			Message: clip(v.message, maxWords), Cleared: r.Cleared, Honoured: r.Honoured,
+			Message: clip(v.message, maxWords), Cleared: r.Cleared, Honoured: r.Honoured, Off: off,
 		}
 	case withdraw:
-		r = v1alpha1.RepairStatus{Message: clip(v.message, maxWords), Cleared: r.Cleared, Honoured: r.Honoured}
-	case wait:
+		r = v1alpha1.RepairStatus{Message: clip(v.message, maxWords), Cleared: r.Cleared, Honoured: r.Honoured, Off: r.Off}
+	case wait, act:
 		r.Message = clip(v.message, maxWords)
 	case finish:
 		repairs = remembered(repairs, over(m, v, at))

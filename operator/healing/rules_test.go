@@ -123,7 +123,9 @@ var refusals = []struct {
 	{"Minority", "one server of three is Ready", false, func(_ *member, f *facts) { each(f, func(s *server) { s.ready = s.name == "s1" }) }},
 	{"Minority", "no server is known", false, func(_ *member, f *facts) { f.servers = nil }},
 	{"NoPeer", "no peer has tried", false, func(m *member, _ *facts) { m.reach = nil }},
-	{"NoPeer", "a peer has tried long ago", false, func(m *member, _ *facts) { peers(m, func(r *v1alpha1.Reach) { r.At = ago(3*time.Minute + time.Second) }) }},
+	{"NoPeer", "a peer has tried long ago", false, func(m *member, _ *facts) {
+		peers(m, func(r *v1alpha1.Reach) { r.At = ago(3*time.Minute + time.Second) })
+	}},
 	{"NoPeer", "only the machine itself has tried", false, func(m *member, _ *facts) { peers(m, func(r *v1alpha1.Reach) { r.From = m.name }) }},
 	{"PeerReaches", "its kubelet answers a peer", false, func(m *member, _ *facts) { peers(m, func(r *v1alpha1.Reach) { r.Answer = v1alpha1.AnswerKubelet }) }},
 	{"PeerReaches", "its kubelet answers one of two peers", false, func(m *member, _ *facts) {
