@@ -36,6 +36,9 @@ const (
 	ReasonMemberNotReady = "MemberNotReady"
 	// ReasonMemberUnknown: nothing is known of the core Node's readiness.
 	ReasonMemberUnknown = "MemberUnknown"
+	// ReasonNeverReady: the machine joined by its last installation and was not Ready
+	// in time. A person has to look.
+	ReasonNeverReady = "NeverReady"
 )
 
 // The reasons of Admitted: the rules that hold an installation, and what lifts

@@ -200,14 +200,12 @@ func keepMember(m *machine, f *fleet) outcome {
 		o.do(actClose)
 	case !m.claim.ExchangedAt.IsZero() && m.core.isReady():
 		o.succeed(m, f)
+	case neverReady(m, f):
+		o.neverReady(m, f)
+	case !m.claim.ExchangedAt.IsZero() && f.now.Before(next.Look):
+		o.lookAt(next.Look)
 	case !m.claim.ExchangedAt.IsZero():
-		end := m.claim.ExchangedAt.Add(f.policy().Join)
-		if f.now.Before(end) {
-			o.lookAt(end)
-			break
-		}
-		o.ready.Message += fmt.Sprintf("; it was to be Ready by %s: see its conditions and 'journalctl -u k3s -u k3s-agent' on the machine", clock(end))
-		o.do(actRevoke)
+		o.do(actRevoke) // it was Ready meanwhile: its claim is closed when it is again
 	case next.Verdict == provision.Wait:
 		o.lookAt(next.Look)
 		o.do(actOffer)
@@ -215,6 +213,40 @@ func keepMember(m *machine, f *fleet) outcome {
 		o.do(actRevoke, actClose)
 	}
 	return o
+}
+
+// neverReady says whether a machine joined by its claim and was not Ready in the
+// time that it may take.
+func neverReady(m *machine, f *fleet) bool {
+	return m.claim != nil && !m.claim.ExchangedAt.IsZero() && m.isMember() && !m.core.isReady() && !m.wasReady() &&
+		!f.now.Before(m.claim.ExchangedAt.Add(f.policy().Join))
+}
+
+// neverReady ends the attempt of a machine that joined and is not Ready. It is a
+// member, and in etcd perhaps: nobody but a person has it installed again, under
+// the rules of a removal. Mended, it is taken as it is.
+func (o *outcome) neverReady(m *machine, f *fleet) {
+	why := o.ready.Message
+	o.over = notReadyBy(m, f)
+	o.phase = v1alpha1.PhaseFailed
+	o.doing(v1alpha1.ReasonNeverReady, fmt.Sprintf(
+		"%s: %s%s; see the conditions of the core Node and 'journalctl -u k3s -u k3s-agent' on the machine; mended, it is taken as it is; to install it anew, set the annotation %s to a new value",
+		o.over, why, lastSeen(m), v1alpha1.AnnotationReinstall))
+	o.do(actRevoke)
+	// It is what came of the request, if there was one; a new value is a new one.
+	if !saidNeverReady(m) {
+		o.honour(m, honouredReinstall, v1alpha1.AnnotationReinstall)
+	}
+}
+
+func notReadyBy(m *machine, f *fleet) string {
+	return fmt.Sprintf("the machine joined and was not Ready by %s", clock(m.claim.ExchangedAt.Add(f.policy().Join)))
+}
+
+// saidNeverReady says whether the end of its last attempt is written down.
+func saidNeverReady(m *machine) bool {
+	c := m.node.Status.Claim
+	return c != nil && m.claim != nil && c.State == string(provision.StateFailed) && c.Opened.Time.Equal(m.claim.Opened.Truncate(time.Second))
 }
 
 // succeed records the installation that ended in this member. Its claim is closed

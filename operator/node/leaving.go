@@ -178,8 +178,8 @@ func wantsReinstall(m *machine, f *fleet) bool {
 	s := m.node.Status
 	if value := m.node.Annotations[v1alpha1.AnnotationReinstall]; value != "" && value != s.Honoured[honouredReinstall] {
 		// While the installation that brought this member is not yet recorded, it is
-		// the one that was asked for.
-		if !exchanged {
+		// the one that was asked for, unless it came to nothing.
+		if !exchanged || neverReady(m, f) && saidNeverReady(m) {
 			return true
 		}
 	}
@@ -232,6 +232,9 @@ func reinstall(m *machine, f *fleet) outcome {
 			return o
 		}
 	}
+	if neverReady(m, f) {
+		o.over, o.phase = notReadyBy(m, f), v1alpha1.PhaseFailed
+	}
 	if !o.steps(m, f, reinstallable...) {
 		return o
 	}
@@ -257,7 +260,7 @@ func reinstall(m *machine, f *fleet) outcome {
 // leaves to be installed anew, and reopenable those that must hold when its claim
 // is opened.
 var (
-	reinstallable = []policy{invalid, pxeNotReady, noCredentials, joinable}
+	reinstallable = []policy{invalid, attemptsExhausted, pxeNotReady, noCredentials, joinable}
 	reopenable    = chain{invalid, pausedPolicy, attemptsExhausted, backOff, repairRuns, pxeNotReady, noCredentials, joinable}
 )
 

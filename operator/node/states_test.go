@@ -106,7 +106,35 @@ func TestDecisions(t *testing.T) {
 			f.joined("w1", false)
 			f.m("w1").node.Status = v1alpha1.NodeStatus{}
 			f.exchanged("w1", 31*time.Minute)
-		}, present, v1alpha1.PhaseJoining, "Hold Revoke", 0, "it was to be Ready by"},
+		}, present, v1alpha1.PhaseFailed, "Hold Revoke", 0, "was not Ready by 2026-03-01T11:59:00Z: the core Node is not ready"},
+		{"a member that was Ready is not so after its installation was", "w1", func(f *fleet) {
+			f.joined("w1", false)
+			f.exchanged("w1", 31*time.Minute)
+		}, present, v1alpha1.PhaseNotReady, "Hold Revoke", 0, ""},
+		{"a member that was never Ready is mended", "w1", func(f *fleet) {
+			f.joined("w1", true)
+			f.m("w1").node.Status = v1alpha1.NodeStatus{Phase: v1alpha1.PhaseFailed}
+			f.exchanged("w1", time.Hour)
+		}, present, v1alpha1.PhaseReady, "Hold | Revoke Tidy Close", 0, ""},
+		{"a member that was installed anew, and never Ready since: that was the request", "w1", func(f *fleet) {
+			f.joined("w1", false)
+			f.annotated("w1", v1alpha1.AnnotationReinstall, "1").node.Status.Phase = v1alpha1.PhaseJoining
+			f.exchanged("w1", time.Hour)
+		}, present, v1alpha1.PhaseFailed, "Hold Revoke", 0, "set the annotation"},
+		{"a member that was never Ready is asked to be installed anew", "w1", func(f *fleet) {
+			f.joined("w1", false)
+			c := f.exchanged("w1", time.Hour)
+			m := f.annotated("w1", v1alpha1.AnnotationReinstall, "2")
+			m.node.Status = v1alpha1.NodeStatus{Phase: v1alpha1.PhaseFailed, Honoured: map[string]string{honouredReinstall: "1"},
+				Claim: &v1alpha1.ClaimStatus{State: "Failed", Opened: metav1.NewTime(c.Opened)}}
+		}, reinstalling, v1alpha1.PhaseRemoving, "Hold Begin", 0, ""},
+		{"a member that was never Ready in as many attempts as may be", "w1", func(f *fleet) {
+			f.joined("w1", false)
+			c := f.exchanged("w1", time.Hour)
+			c.Attempt = 3
+			m := f.annotated("w1", v1alpha1.AnnotationReinstall, "2")
+			m.node.Status = v1alpha1.NodeStatus{Phase: v1alpha1.PhaseFailed, Claim: &v1alpha1.ClaimStatus{State: "Failed", Opened: metav1.NewTime(c.Opened)}}
+		}, reinstalling, v1alpha1.PhaseFailed, "Hold", 0, v1alpha1.AnnotationRetry},
 		{"a member that came by itself", "w1", func(f *fleet) { f.joined("w1", true); f.opened("w1", time.Minute) }, present, v1alpha1.PhaseReady, "Hold Close", 0, ""},
 		{"a member with other labels", "w1", func(f *fleet) {
 			f.joined("w1", true)
