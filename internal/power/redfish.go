@@ -65,10 +65,11 @@ func (b *board) TurnOff(ctx context.Context, grace time.Duration) error {
 // the error is ErrUnproven then.
 func (b *board) Cycle(ctx context.Context, grace time.Duration) error {
 	return b.with(ctx, "cannot turn the machine off and on", func(s *session) error {
-		if _, err := s.patiently(ctx); err != nil {
+		system, err := s.patiently(ctx)
+		if err != nil {
 			return err
 		}
-		offered, err := s.offered()
+		offered, err := s.offered(system)
 		if err != nil {
 			return err
 		}
@@ -89,7 +90,7 @@ func (b *board) Cycle(ctx context.Context, grace time.Duration) error {
 		if state != On {
 			return s.turnOn(ctx)
 		}
-		if err := s.reset(kind); err != nil {
+		if err := s.reset(system, kind); err != nil {
 			return err
 		}
 		return ErrUnproven
@@ -146,20 +147,13 @@ func (s *session) turnOn(ctx context.Context) error {
 
 func (s *session) turnOff(ctx context.Context, grace time.Duration) error {
 	if grace > 0 {
-		if _, err := s.patiently(ctx); err != nil {
+		err := s.timing.reach(ctx, journey{to: Off, within: grace, look: s.state, once: true, tell: func(context.Context) error {
+			return s.resetTo(asksOff)
+		}})
+		var f *Fault
+		cannot := errors.As(err, &f) && f.Reason == v1alpha1.ReasonPowerUnsupported
+		if err == nil || final(err) && !cannot || ctx.Err() != nil {
 			return err
-		}
-		offered, err := s.offered()
-		if err != nil {
-			return err
-		}
-		if kind, ok := choose(offered, asksOff...); ok {
-			err := s.timing.reach(ctx, journey{to: Off, within: grace, look: s.state, once: true, tell: func(context.Context) error {
-				return s.reset(kind)
-			}})
-			if err == nil || final(err) || ctx.Err() != nil {
-				return err
-			}
 		}
 	}
 	return s.timing.reach(ctx, journey{to: Off, within: s.timing.Within, look: s.state, tell: func(context.Context) error {
@@ -169,7 +163,11 @@ func (s *session) turnOff(ctx context.Context, grace time.Duration) error {
 
 // resetTo asks for the first of the wanted types that the controller offers.
 func (s *session) resetTo(wanted []redfish.ResetType) error {
-	offered, err := s.offered()
+	system, err := s.system()
+	if err != nil {
+		return err
+	}
+	offered, err := s.offered(system)
 	if err != nil {
 		return err
 	}
@@ -177,17 +175,13 @@ func (s *session) resetTo(wanted []redfish.ResetType) error {
 	if !ok {
 		return s.unsupported(offered, wanted)
 	}
-	return s.reset(kind)
+	return s.reset(system, kind)
 }
 
 // offered are the reset types that the controller offers; none: it has no list.
 // They stand in the system itself, or in a resource that it links to (DSP0266,
 // "Action info annotation").
-func (s *session) offered() ([]redfish.ResetType, error) {
-	system, err := s.system()
-	if err != nil {
-		return nil, err
-	}
+func (s *session) offered(system *redfish.ComputerSystem) ([]redfish.ResetType, error) {
 	if len(system.SupportedResetTypes) > 0 {
 		return system.SupportedResetTypes, nil
 	}
@@ -232,16 +226,12 @@ func resetInfo(raw []byte) string {
 	return system.Actions.Reset.Info
 }
 
-func (s *session) reset(kind redfish.ResetType) error {
-	system, err := s.system()
-	if err != nil {
-		return err
-	}
+func (s *session) reset(system *redfish.ComputerSystem, kind redfish.ResetType) error {
 	// An action changes no resource that could have changed meanwhile.
 	system.DisableEtagMatch(true)
 	// gofish's own check knows only of the list in the system.
 	system.SupportedResetTypes = nil
-	err = system.Reset(kind)
+	err := system.Reset(kind)
 	if statusOf(err) == http.StatusForbidden {
 		return s.forbidden("cannot change the machine's power", err)
 	}
@@ -253,26 +243,30 @@ func (s *session) reset(kind redfish.ResetType) error {
 
 // BootFromNetwork implements NetworkBooter.
 func (b *board) BootFromNetwork(ctx context.Context) error {
-	return b.with(ctx, "cannot have the machine boot from the network once", func(s *session) error {
-		system, err := s.patiently(ctx)
-		if err != nil {
+	return b.with(ctx, bootDoing, func(s *session) error { return s.bootFromNetwork(ctx) })
+}
+
+const bootDoing = "cannot have the machine boot from the network once"
+
+func (s *session) bootFromNetwork(ctx context.Context) error {
+	system, err := s.patiently(ctx)
+	if err != nil {
+		return err
+	}
+	boot, err := bootOf(system)
+	if err != nil {
+		return s.fault(v1alpha1.ReasonPowerUnsupported, bootDoing,
+			"have its firmware boot from the network first, and use spec.power.webhook or wakeOnLAN", err)
+	}
+	var problems []error
+	for _, way := range waysOf(system, boot) {
+		err := s.override(ctx, way)
+		if err == nil || final(err) || ctx.Err() != nil {
 			return err
 		}
-		boot, err := bootOf(system)
-		if err != nil {
-			return s.fault(v1alpha1.ReasonPowerUnsupported, "cannot have the machine boot from the network once",
-				"have its firmware boot from the network first, and use spec.power.webhook or wakeOnLAN", err)
-		}
-		var problems []error
-		for _, way := range waysOf(system, boot) {
-			err := s.override(ctx, way)
-			if err == nil || final(err) || ctx.Err() != nil {
-				return err
-			}
-			problems = append(problems, fmt.Errorf("%s: %w", way, err))
-		}
-		return errors.Join(problems...)
-	})
+		problems = append(problems, fmt.Errorf("%s: %w", way, err))
+	}
+	return errors.Join(problems...)
 }
 
 // patiently reads the system, again while the controller does not answer.
