@@ -3,6 +3,7 @@ package claims
 import (
 	"context"
 	"fmt"
+	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -26,13 +27,15 @@ type entry struct {
 type index struct {
 	entries map[string]entry                // by the Secret's name
 	byMAC   map[pxe.MAC]map[string]struct{} // names of Secrets
+	// at has, by address, the name of the Secret whose claim was consumed last from it.
+	at map[netip.Addr]string
 	// gone are Secrets that the store deleted and whose last event may be still to
 	// come, by name.
 	gone map[string]types.UID
 }
 
 func newIndex() index {
-	return index{map[string]entry{}, map[pxe.MAC]map[string]struct{}{}, map[string]types.UID{}}
+	return index{map[string]entry{}, map[pxe.MAC]map[string]struct{}{}, map[netip.Addr]string{}, map[string]types.UID{}}
 }
 
 // put keeps what is newer than what is known, and says whether it was.
@@ -57,6 +60,9 @@ func (x *index) put(name string, e entry) bool {
 		}
 		x.byMAC[mac][name] = struct{}{}
 	}
+	if from := e.claim.ConsumedBy; from.IsValid() && !e.claim.ConsumedAt.Before(x.entries[x.at[from]].claim.ConsumedAt) {
+		x.at[from] = name
+	}
 	return true
 }
 
@@ -71,8 +77,11 @@ func (x *index) remove(name string, uid types.UID) {
 }
 
 func (x *index) drop(name string) {
-	mac := x.entries[name].claim.MAC
+	mac, from := x.entries[name].claim.MAC, x.entries[name].claim.ConsumedBy
 	delete(x.entries, name)
+	if x.at[from] == name {
+		delete(x.at, from)
+	}
 	delete(x.byMAC[mac], name)
 	if len(x.byMAC[mac]) == 0 {
 		delete(x.byMAC, mac)

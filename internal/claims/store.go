@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -85,6 +86,14 @@ func (s *Store) Get(mac pxe.MAC) (provision.Claim, bool) {
 	defer s.mu.RUnlock()
 	_, c, ok := s.index.get(mac)
 	return c, ok
+}
+
+// At implements provision.Claims, from memory as Get does.
+func (s *Store) At(from netip.Addr) (pxe.MAC, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	name, ok := s.index.at[from]
+	return s.index.entries[name].claim.MAC, ok
 }
 
 // writing bounds one change of a claim: whoever waits for it gives up by then.

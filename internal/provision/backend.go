@@ -142,9 +142,8 @@ func (b *Backend) machineAt(inv inventory.Inventory, from netip.Addr) pxe.MAC {
 	if node, ok := inv.MachineAt(v1alpha1.Address(from.String())); ok {
 		return pxe.MAC(node.Spec.MAC)
 	}
-	for i := range inv.Nodes {
-		mac := pxe.MAC(inv.Nodes[i].Spec.MAC)
-		if c, ok := b.c.Claims.Get(mac); ok && c.ConsumedBy == from {
+	if mac, ok := b.c.Claims.At(from); ok {
+		if _, declared := inv.Machine(v1alpha1.MAC(mac)); declared {
 			return mac
 		}
 	}

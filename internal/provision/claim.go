@@ -94,6 +94,9 @@ type Claims interface {
 	// Get is the machine's current claim. It answers from memory: it is called for
 	// every packet.
 	Get(mac pxe.MAC) (Claim, bool)
+	// At is the machine whose claim was the last to be consumed from this address. It
+	// answers from memory, too.
+	At(from netip.Addr) (pxe.MAC, bool)
 	// Update changes the machine's claim: change gets the current one and its
 	// result is kept, durably, before Update returns, unless change returns an
 	// error: then nothing is kept and Update returns that error. Updates of one

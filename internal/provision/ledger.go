@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -15,6 +16,7 @@ import (
 type Ledger struct {
 	mu     sync.RWMutex
 	claims map[pxe.MAC]Claim
+	at     map[netip.Addr]pxe.MAC // whose claim was consumed last from an address
 	save   func([]Claim) error
 }
 
@@ -22,9 +24,9 @@ type Ledger struct {
 // MAC; it is called by one goroutine at a time. nil: they live as long as the
 // process.
 func NewLedger(claims []Claim, save func([]Claim) error) *Ledger {
-	l := &Ledger{claims: map[pxe.MAC]Claim{}, save: save}
-	for _, c := range claims {
-		l.claims[c.MAC] = c
+	l := &Ledger{claims: map[pxe.MAC]Claim{}, at: map[netip.Addr]pxe.MAC{}, save: save}
+	for _, c := range slices.SortedStableFunc(slices.Values(claims), func(a, b Claim) int { return a.ConsumedAt.Compare(b.ConsumedAt) }) {
+		l.put(c)
 	}
 	return l
 }
@@ -35,6 +37,14 @@ func (l *Ledger) Get(mac pxe.MAC) (Claim, bool) {
 	defer l.mu.RUnlock()
 	c, ok := l.claims[mac]
 	return c, ok
+}
+
+// At implements Claims.
+func (l *Ledger) At(from netip.Addr) (pxe.MAC, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	mac, ok := l.at[from]
+	return mac, ok
 }
 
 // Put opens a claim: it replaces the machine's last one.
@@ -78,8 +88,22 @@ func (l *Ledger) keep(ctx context.Context, c Claim) error {
 			return fmt.Errorf("cannot keep the claim of %s: %w", c.Node, err)
 		}
 	}
-	l.claims[c.MAC] = c
+	l.put(c)
 	return nil
+}
+
+func (l *Ledger) put(c Claim) {
+	old := l.claims[c.MAC]
+	l.claims[c.MAC] = c
+	if c.ConsumedBy == old.ConsumedBy {
+		return
+	}
+	if l.at[old.ConsumedBy] == c.MAC {
+		delete(l.at, old.ConsumedBy)
+	}
+	if c.ConsumedBy.IsValid() {
+		l.at[c.ConsumedBy] = c.MAC
+	}
 }
 
 // with is all claims, c in the place of the one for its machine.
