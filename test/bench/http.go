@@ -26,10 +26,13 @@ const (
 	mediaClients  = 4
 )
 
-// measureHTTP has wrk ask for a config, which our service writes anew each time and
-// nginx has as a file, and for media, a file with both.
+// measureHTTP has wrk ask for a config, for the same bytes as a file, and for media.
+// Our service decides each time what the config says, and nginx has it as a file; the
+// others are files with both. A machine asks for its config once, on a connection of
+// its own, so that is measured too, beside connections that are kept.
 func (b *pxeBench) measureHTTP(ctx context.Context) error {
 	config := fmt.Sprintf("/boot/%s/ipxe", macOf(0))
+	const file = "/loader/config.ipxe"
 	image := fmt.Sprintf("/media/%s/%s", b.media.SHA256, b.media.Name)
 	root := filepath.Join(b.dir, "www")
 	subjects := []subject{
@@ -42,16 +45,30 @@ func (b *pxeBench) measureHTTP(ctx context.Context) error {
 	}
 	found, err := b.measureEach(ctx, subjects, ready, func(ctx context.Context, name string) (figures, error) {
 		if name == ours {
-			if err := b.copyTo(ctx, root, config, image); err != nil {
+			body, err := b.get(ctx, config)
+			if err != nil {
+				return nil, err
+			}
+			if err := os.WriteFile(filepath.Join(b.bootFiles, filepath.FromSlash(file)), body, 0o644); err != nil {
+				return nil, err
+			}
+			if err := b.copyTo(ctx, root, config, file, image); err != nil {
 				return nil, err
 			}
 		}
-		small, err := b.wrk(ctx, configClients, config)
-		if err != nil {
-			return nil, err
+		f := figures{}
+		for _, small := range []struct{ what, path string }{{"config", config}, {"config as a file", file}} {
+			for how, header := range map[string]string{"a connection each": "Connection: close", "connections kept": "Connection: keep-alive"} {
+				got, err := b.wrk(ctx, configClients, small.path, "--header", header)
+				if err != nil {
+					return nil, err
+				}
+				f[small.what+", "+how+": requests/s"] = got.requests
+			}
 		}
 		large, err := b.wrk(ctx, mediaClients, image)
-		return figures{"config: requests/s": small.requests, "media: MB/s": large.bytes / 1e6}, err
+		f["media: MB/s"] = large.bytes / 1e6
+		return f, err
 	})
 	if err != nil {
 		return err
@@ -99,11 +116,14 @@ func (b *pxeBench) get(ctx context.Context, path string) ([]byte, error) {
 // fetched is what wrk says, a second.
 type fetched struct{ requests, bytes float64 }
 
-func (b *pxeBench) wrk(ctx context.Context, clients int, path string) (fetched, error) {
+func (b *pxeBench) wrk(ctx context.Context, clients int, path string, more ...string) (fetched, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.duration+30*time.Second)
 	defer cancel()
-	cmd, err := b.peers.command(ctx, b.client, "wrk", "--threads", "1", "--connections", strconv.Itoa(clients),
-		"--duration", fmt.Sprintf("%.0fs", math.Floor(b.duration.Seconds())), "--timeout", "20s", "http://"+httpAddress.String()+path)
+	args := append([]string{
+		"--threads", "1", "--connections", strconv.Itoa(clients),
+		"--duration", fmt.Sprintf("%.0fs", math.Floor(b.duration.Seconds())), "--timeout", "20s",
+	}, more...)
+	cmd, err := b.peers.command(ctx, b.client, "wrk", append(args, "http://"+httpAddress.String()+path)...)
 	if err != nil {
 		return fetched{}, err
 	}

@@ -18,10 +18,15 @@ import (
 	"net/netip"
 	"os"
 	"runtime/pprof"
-	"sync/atomic"
+	"strings"
 	"time"
 
-	"github.com/rhizome-dev/rhizome/pxe"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
+	"github.com/rhizome-dev/rhizome/internal/inventory"
+	"github.com/rhizome-dev/rhizome/internal/k3s"
+	"github.com/rhizome-dev/rhizome/internal/provision"
 	"github.com/rhizome-dev/rhizome/pxe/dhcp"
 	"github.com/rhizome-dev/rhizome/pxe/media"
 	"github.com/rhizome-dev/rhizome/pxe/server"
@@ -71,8 +76,12 @@ func runService(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	backend, err := declared(config)
+	if err != nil {
+		return err
+	}
 	s, err := server.New(server.Config{
-		Backend: declared(config), Interface: config.Interface, Address: config.Address,
+		Backend: backend, Interface: config.Interface, Address: config.Address,
 		DHCP: dhcp.Server, Certificate: certificate, BootFiles: os.DirFS(config.BootFiles), Media: cache,
 		// As the operator's PXE pods log: what is of note, not each packet.
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo})),
@@ -86,43 +95,49 @@ func runService(ctx context.Context) (err error) {
 	return s.Serve(ctx)
 }
 
-// backend answers from memory, as every backend must.
-type backend struct {
-	machines map[pxe.MAC]pxe.Decision
-	observed atomic.Int64
-}
-
-func declared(config serviceConfig) *backend {
-	b := &backend{machines: make(map[pxe.MAC]pxe.Decision, config.Machines)}
+// declared is the backend that both front ends use, with every machine under an open
+// claim.
+func declared(config serviceConfig) (*provision.Backend, error) {
+	const system = "debian"
+	digest := v1alpha1.SHA256(strings.Repeat("a", 64))
+	cluster := v1alpha1.Cluster{Spec: v1alpha1.ClusterSpec{
+		OperatingSystem: system,
+		Network: v1alpha1.NetworkSpec{
+			CIDR: v1alpha1.CIDR(config.LAN.String()), Gateway: v1alpha1.Address(gateway.String()), DHCP: v1alpha1.DHCPServer,
+		},
+	}}
+	all := inventory.Inventory{Clusters: []v1alpha1.Cluster{cluster}, OperatingSystems: []v1alpha1.OperatingSystem{{
+		ObjectMeta: metav1.ObjectMeta{Name: system},
+		Spec: v1alpha1.OperatingSystemSpec{
+			Format:          v1alpha1.FormatImage,
+			Media:           []v1alpha1.Medium{{Architecture: v1alpha1.AMD64, File: v1alpha1.File{URL: "https://example.org/image.raw", SHA256: digest}}},
+			KernelArguments: []string{"console=ttyS0"},
+		},
+	}}}
+	var claims []provision.Claim
 	for i := range config.Machines {
-		b.machines[pxe.MAC(macOf(i).String())] = pxe.Decision{
-			Action: pxe.Install, Reason: "there is an open claim", Arch: pxe.AMD64,
-			Lease: &pxe.Lease{
-				Address: netip.PrefixFrom(addressOf(i), config.LAN.Bits()),
-				Gateway: gateway, Nameservers: []netip.Addr{gateway},
-			},
-			Kernel: pxe.Kernel{
-				Path: "/installer/amd64/vmlinuz", Initrds: []string{"/installer/amd64/initrd.img"},
-				Args: []string{"rhizome.init=${base}/init/${mac}", "rhizome.mac=${mac}", "console=ttyS0"},
-			},
+		node := v1alpha1.Node{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("machine%d", i)}, Spec: v1alpha1.NodeSpec{
+			Role: v1alpha1.Worker, Architecture: v1alpha1.AMD64,
+			MAC: v1alpha1.MAC(macOf(i).String()), Address: v1alpha1.Address(addressOf(i).String()),
+		}}
+		claim, err := provision.OpenClaim(&cluster, &node, provision.Join, 1, "", time.Now)
+		if err != nil {
+			return nil, err
 		}
+		all.Nodes, claims = append(all.Nodes, node), append(claims, claim)
 	}
-	return b
-}
-
-func (b *backend) Decide(m pxe.Machine) pxe.Decision { return b.machines[m.MAC] }
-func (b *backend) Observe(pxe.Observation)           { b.observed.Add(1) }
-
-func (b *backend) InitConfig(context.Context, pxe.MAC, netip.Addr) (pxe.Document, error) {
-	return pxe.Document{}, pxe.ErrNotFound
-}
-
-func (b *backend) Report(context.Context, string, pxe.Report, netip.Addr) error {
-	return pxe.ErrNotFound
-}
-
-func (b *backend) Credentials(context.Context, string, netip.Addr) ([]byte, error) {
-	return nil, pxe.ErrNotFound
+	all = all.Indexed()
+	http := netip.AddrPortFrom(config.Address, server.DefaultHTTPPort)
+	https := netip.AddrPortFrom(config.Address, server.DefaultHTTPSPort)
+	return provision.NewBackend(provision.Config{
+		Inventory: func() inventory.Inventory { return all },
+		Claims:    provision.NewLedger(claims, nil),
+		Credentials: func(context.Context, *v1alpha1.Node, provision.Claim) ([]k3s.File, error) {
+			return nil, errors.New("no machine joins anything here")
+		},
+		Service: provision.Service{BaseURL: "http://" + http.String(), SecureURL: "https://" + https.String(), CA: []byte("none")},
+		Now:     time.Now,
+	})
 }
 
 func selfSigned() (tls.Certificate, error) {
