@@ -5,9 +5,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/netip"
-	"path"
-	"regexp"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -35,19 +32,12 @@ type Image struct{}
 // Format is Image.
 func (Image) Format() v1alpha1.Format { return v1alpha1.FormatImage }
 
-var hostName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
-
 // Render gives user-data, meta-data and network-config.
 func (Image) Render(c NodeConfig) (map[string][]byte, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	if c.Network.WakeOnLAN {
-		file, unit := wakeOnLAN(c.Network.MAC)
-		c.Files = append(slices.Clone(c.Files), file)
-		c.Units = append(slices.Clone(c.Units), unit)
-	}
-	user, err := c.userData()
+	user, err := document("#cloud-config\n", c.withWakeOnLAN().cloudConfig())
 	if err != nil {
 		return nil, err
 	}
@@ -60,33 +50,6 @@ func (Image) Render(c NodeConfig) (map[string][]byte, error) {
 		return nil, err
 	}
 	return map[string][]byte{UserData: user, MetaData: meta, NetworkConfig: network}, nil
-}
-
-func (c NodeConfig) check() error {
-	switch {
-	case !hostName.MatchString(c.HostName):
-		return fmt.Errorf("cannot render the init config: %q is not a host name", c.HostName)
-	case c.InstanceID == "":
-		return fmt.Errorf("cannot render the init config of %s: no instance ID", c.HostName)
-	case c.Network.MAC == "" || !c.Network.Address.IsValid():
-		return fmt.Errorf("cannot render the init config of %s: the network has no MAC or no address", c.HostName)
-	}
-	for _, f := range c.Files {
-		if !path.IsAbs(f.Path) || path.Clean(f.Path) != f.Path {
-			return fmt.Errorf("cannot render the init config of %s: file %q: want a clean absolute path", c.HostName, f.Path)
-		}
-	}
-	for _, u := range c.Units {
-		if u.Name != path.Base(u.Name) || path.Ext(u.Name) == "" {
-			return fmt.Errorf("cannot render the init config of %s: unit %q: want a name with its suffix", c.HostName, u.Name)
-		}
-	}
-	for i, command := range c.Commands {
-		if len(command) == 0 {
-			return fmt.Errorf("cannot render the init config of %s: command %d is empty", c.HostName, i+1)
-		}
-	}
-	return nil
 }
 
 // The keys of cloud-config
@@ -129,7 +92,7 @@ type metaData struct {
 	LocalHostname string `json:"local-hostname"`
 }
 
-func (c NodeConfig) userData() ([]byte, error) {
+func (c NodeConfig) cloudConfig() cloudConfig {
 	config := cloudConfig{
 		Hostname: c.HostName,
 		// The name resolves on the machine itself even when no DNS server knows it.
@@ -144,9 +107,9 @@ func (c NodeConfig) userData() ([]byte, error) {
 	var start [][]string
 	for _, u := range c.Units {
 		config.WriteFiles = append(config.WriteFiles,
-			newCloudFile(File{Path: "/etc/systemd/system/" + u.Name, Content: []byte(u.Content)}))
+			newCloudFile(u.file()))
 		if u.Enable || u.Start {
-			config.WriteFiles = append(config.WriteFiles, enabled(u.Name))
+			config.WriteFiles = append(config.WriteFiles, newCloudFile(enabled(u.Name)))
 		}
 		if u.Start {
 			// cloud-init runs commands in a unit that much of the boot waits for: a
@@ -159,26 +122,22 @@ func (c NodeConfig) userData() ([]byte, error) {
 	}
 	config.RunCmd = append(config.RunCmd, c.Commands...)
 	config.RunCmd = append(config.RunCmd, start...)
-	return document("#cloud-config\n", config)
+	return config
 }
 
 // enabled makes every boot start a unit. A file and not systemctl enable, because
 // cloud-init runs commands once, whether or not they came to their end: a machine
 // whose power went at that moment would never start the unit. Files are written
 // early in the boot.
-func enabled(unit string) cloudFile {
-	return newCloudFile(File{
+func enabled(unit string) File {
+	return File{
 		Path:    "/etc/systemd/system/multi-user.target.d/" + unit + ".conf",
 		Content: []byte("[Unit]\nWants=" + unit + "\n"),
-	})
+	}
 }
 
 func newCloudFile(f File) cloudFile {
-	mode := f.Mode
-	if mode == 0 {
-		mode = 0o644
-	}
-	out := cloudFile{Path: f.Path, Permissions: fmt.Sprintf("0%o", mode), Content: string(f.Content)}
+	out := cloudFile{Path: f.Path, Permissions: f.permissions(), Content: string(f.Content)}
 	if !plain(f.Content) {
 		out.Encoding, out.Content = "b64", base64.StdEncoding.EncodeToString(f.Content)
 	}
@@ -192,6 +151,9 @@ func plain(content []byte) bool {
 		return r != '\n' && r != '\t' && (r < ' ' || r == 0x7f || r == 0x85 || r == 0x2028 || r == 0x2029 || r == 0xfeff)
 	}) < 0
 }
+
+// KernelArguments are none: our installer finds the interface by itself.
+func (Image) KernelArguments(NodeConfig) []string { return nil }
 
 func document(head string, v any) ([]byte, error) {
 	body, err := yaml.Marshal(v)

@@ -127,6 +127,8 @@ func TestAConfigThatCannotBeRenderedIsRefused(t *testing.T) {
 		"climbing path": {func(c *NodeConfig) { c.Files[0].Path = "/etc/../x" }, "clean absolute path"},
 		"unit path":     {func(c *NodeConfig) { c.Units[0].Name = "../x.service" }, "with its suffix"},
 		"unit suffix":   {func(c *NodeConfig) { c.Units[0].Name = "x" }, "with its suffix"},
+		"unit letters":  {func(c *NodeConfig) { c.Units[0].Name = "x\n%end.service" }, "with its suffix"},
+		"line in path":  {func(c *NodeConfig) { c.Files[0].Path = "/etc/x\n%end" }, "clean absolute path"},
 		"command":       {func(c *NodeConfig) { c.Commands[0] = nil }, "command 1 is empty"},
 	} {
 		config := example()
@@ -154,25 +156,27 @@ func TestRenderingLeavesTheConfigAlone(t *testing.T) {
 	}
 }
 
-func TestAFormatWithoutARendererNamesTheOperatingSystem(t *testing.T) {
-	for _, format := range []v1alpha1.Format{v1alpha1.FormatKickstart, v1alpha1.FormatPreseed, v1alpha1.FormatAutoinstall} {
-		_, err := For(v1alpha1.OperatingSystem{
-			ObjectMeta: metav1.ObjectMeta{Name: "fedora"}, Spec: v1alpha1.OperatingSystemSpec{Format: format},
-		})
-		want := `OperatingSystem/fedora: spec.format: format ` + string(format) + ` is not supported yet by this release: use format Image`
-		if err == nil || err.Error() != want {
-			t.Errorf("%s: %v, want %s", format, err, want)
-		}
-	}
+func TestAFormatThatCannotBeRenderedNamesTheOperatingSystem(t *testing.T) {
 	_, err := For(v1alpha1.OperatingSystem{
+		ObjectMeta: metav1.ObjectMeta{Name: "fedora"}, Spec: v1alpha1.OperatingSystemSpec{Format: "Floppy"},
+	})
+	want := `OperatingSystem/fedora: spec.format: there is no format "Floppy": want Image, Kickstart, Preseed or Autoinstall`
+	if err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	_, err = For(v1alpha1.OperatingSystem{
 		ObjectMeta: metav1.ObjectMeta{Name: "debian"},
 		Spec:       v1alpha1.OperatingSystemSpec{Format: v1alpha1.FormatImage, Template: &v1alpha1.ConfigMapReference{Name: "mine"}},
 	})
 	if err == nil || !strings.HasPrefix(err.Error(), "OperatingSystem/debian: spec.template: ") {
 		t.Errorf("a template: %v", err)
 	}
-	r, err := For(v1alpha1.OperatingSystem{Spec: v1alpha1.OperatingSystemSpec{Format: v1alpha1.FormatImage}})
-	if err != nil || r.Format() != v1alpha1.FormatImage {
-		t.Errorf("Image: %v, %v", r, err)
+	for _, format := range []v1alpha1.Format{
+		v1alpha1.FormatImage, v1alpha1.FormatKickstart, v1alpha1.FormatPreseed, v1alpha1.FormatAutoinstall,
+	} {
+		r, err := For(v1alpha1.OperatingSystem{Spec: v1alpha1.OperatingSystemSpec{Format: format}})
+		if err != nil || r.Format() != format {
+			t.Errorf("%s: %v, %v", format, r, err)
+		}
 	}
 }

@@ -2,7 +2,11 @@
 // operating system's installer understands.
 package initconfig
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/rhizome-dev/rhizome/pxe/installer/plan"
+)
 
 // NodeConfig is what a machine is to be, in no distribution's words.
 type NodeConfig struct {
@@ -21,6 +25,27 @@ type NodeConfig struct {
 	// Commands run as root, in order, once, at the end of the first boot. Each is
 	// an argument vector; there is no shell unless one is named.
 	Commands [][]string
+	// Installation is what a distribution's own installer is told. The format Image
+	// has an installer of ours and does not look at it; the others need it.
+	Installation *Installation
+}
+
+// Installation is how a distribution's own installer works and whom it tells.
+type Installation struct {
+	// Disk selects the disk, by the rules of pxe/installer/disk. The zero value
+	// matches every disk, so it is unambiguous only on a machine with one.
+	Disk plan.DiskHint
+	// ReportURLs are where reports are posted, over HTTPS: the next one where one
+	// does not answer.
+	ReportURLs []string
+	// CA is the PEM certificate of the authority that vouches for them, alone.
+	CA []byte
+	// Claim of this installation. It is a secret of the installation, good for one
+	// exchange over HTTPS; the init config alone carries it.
+	Claim string
+	// Packages is the URL of the distribution's packages, without a slash at the
+	// end: Kickstart's installation tree, Preseed's mirror. Autoinstall needs none.
+	Packages string
 }
 
 // Network is a static IPv4 configuration.

@@ -1,0 +1,99 @@
+package initconfig
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Where the first boot's part of an installation lies on the installed system, for
+// the formats whose installers have no such thing of their own.
+const (
+	firstBootPath = "/usr/local/sbin/rhizome-first-boot"
+	firstBootDone = "/var/lib/rhizome/first-boot"
+	firstBootUnit = "rhizome-first-boot.service"
+)
+
+// withWakeOnLAN is the config with what keeps waking enabled, if it asks for it.
+func (c NodeConfig) withWakeOnLAN() NodeConfig {
+	if c.Network.WakeOnLAN {
+		file, unit := wakeOnLAN(c.Network.MAC)
+		c.Files = append(slices.Clone(c.Files), file)
+		c.Units = append(slices.Clone(c.Units), unit)
+	}
+	return c
+}
+
+// target are all files of the installed system, units and keys included, in the
+// order in which they are to be written. They stand for the config as a whole:
+// after a boot of the system that has them, it is as declared.
+func (c NodeConfig) target() []File {
+	c = c.withWakeOnLAN()
+	files := slices.Clone(c.Files)
+	var started []string
+	for _, u := range c.Units {
+		files = append(files, u.file())
+		if u.Enable || u.Start {
+			files = append(files, enabled(u.Name))
+			started = append(started, u.Name)
+		}
+	}
+	if len(c.Commands) > 0 {
+		files = append(files, firstBoot(c.Commands, started)...)
+	}
+	if len(c.SSHKeys) > 0 {
+		files = append(files, File{
+			Path: "/root/.ssh/authorized_keys", Content: []byte(strings.Join(c.SSHKeys, "\n") + "\n"), Mode: 0o600,
+		})
+	}
+	return append(files,
+		File{Path: "/etc/hostname", Content: []byte(c.HostName + "\n")},
+		// People log in by their keys and in no other way.
+		File{Path: "/etc/ssh/sshd_config.d/10-rhizome.conf", Mode: 0o600, Content: []byte(
+			"PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n")},
+	)
+}
+
+// firstBoot runs the commands at the first boot, before the units that are to be
+// started then. A command that fails does not keep the others back, as in cloud-init.
+func firstBoot(commands [][]string, before []string) []File {
+	var script strings.Builder
+	script.WriteString("#!/bin/sh\n# What Rhizome runs at the first boot, once.\n")
+	for _, command := range commands {
+		words := make([]string, len(command))
+		for i, word := range command {
+			words[i] = shellWord(word)
+		}
+		script.WriteString(strings.Join(words, " ") + "\n")
+	}
+	fmt.Fprintf(&script, "mkdir -p %s\n: >%s\n", path.Dir(firstBootDone), firstBootDone)
+	unit := Unit{Name: firstBootUnit, Content: `[Unit]
+Description=What is to be done at the first boot (Rhizome)
+ConditionPathExists=!` + firstBootDone + `
+Before=` + strings.Join(before, " ") + `
+
+[Service]
+Type=oneshot
+ExecStart=` + firstBootPath + `
+
+[Install]
+WantedBy=multi-user.target
+`}
+	if len(before) == 0 {
+		unit.Content = strings.Replace(unit.Content, "Before=\n", "", 1)
+	}
+	return []File{{Path: firstBootPath, Content: []byte(script.String()), Mode: 0o755}, unit.file(), enabled(unit.Name)}
+}
+
+func (u Unit) file() File {
+	return File{Path: "/etc/systemd/system/" + u.Name, Content: []byte(u.Content)}
+}
+
+// permissions is the mode in octal, with a zero in front.
+func (f File) permissions() string {
+	if f.Mode == 0 {
+		return "0644"
+	}
+	return fmt.Sprintf("0%o", f.Mode)
+}
