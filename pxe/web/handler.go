@@ -102,10 +102,15 @@ func (h *Handlers) bootFile(w http.ResponseWriter, r *http.Request) {
 	}, pxe.Observation{Machine: pxe.Machine{MAC: file.MAC}, Stage: file.Stage, Message: file.Name})
 }
 
-// body is a boot file, as the file on the disk if it is served as it lies there.
+// sendable is the size in bytes from which on the kernel is left to send a file: less
+// is sent faster together with its header.
+const sendable = 64 << 10
+
+// body is a boot file, as the file on the disk if it is served as it lies there and
+// is large.
 func body(file *bootfs.File) io.ReadSeeker {
 	reader, offset, size := file.Outer()
-	if onDisk, ok := reader.(*os.File); ok && offset == 0 && size == file.Size() {
+	if onDisk, ok := reader.(*os.File); ok && offset == 0 && size == file.Size() && size >= sendable {
 		return onDisk
 	}
 	return file
