@@ -57,6 +57,12 @@ redis:
   clusterIP: ""
 repoServer:
   clusterIP: ""
+  # When a repo-server that does not answer is started anew.
+  livenessProbe:
+    initialDelaySeconds: 30
+    periodSeconds: 30
+    timeoutSeconds: 5
+    failureThreshold: 3
 `
 
 // helpers of the templates.
@@ -64,9 +70,14 @@ const (
 	argoImage  = `{{ .Values.global.image.repository }}:{{ .Values.global.image.tag | default .Chart.AppVersion }}`
 	redisImage = `{{ .Values.redis.image.repository }}:{{ .Values.redis.image.tag }}`
 	namespace  = `{{ .Release.Namespace }}`
-	// A list, and so without the quotes that YAML puts around it.
-	redisCommand = `{{ toJson .Values.redis.command }}`
 )
+
+// structured are templates of values that are no strings, by what stands for them until
+// YAML has put its quotes around the strings.
+var structured = map[string]string{
+	"redis-command": `{{ toJson .Values.redis.command }}`,
+	"repo-liveness": `{{ toJson (merge .Values.repoServer.livenessProbe (dict "httpGet" (dict "path" "/healthz?full=true" "port" 8084))) }}`,
+}
 
 // Write makes a chart repository in dir: the chart's archive and an index. manifests
 // is the directory of Argo CD's manifests: crds/*.yaml and core-install.yaml.
@@ -207,12 +218,17 @@ func template(c *helmchart.Chart, o *unstructured.Unstructured) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	text := strings.ReplaceAll(string(content), "'"+redisCommand+"'", redisCommand)
+	text := string(content)
+	for name, value := range structured {
+		text = strings.ReplaceAll(text, placeholder(name), value)
+	}
 	if strings.HasPrefix(o.GetKind(), "ClusterRole") {
 		text = "{{- if .Values.createClusterRoles }}\n" + text + "{{- end }}\n"
 	}
 	return text, nil
 }
+
+func placeholder(name string) string { return "value-of-" + name }
 
 // workload makes the images of a workload's pods values, takes an image that is
 // there, and leaves the init containers out: one would make the password of Redis,
@@ -230,13 +246,16 @@ func workload(c *helmchart.Chart, o *unstructured.Unstructured) error {
 		}
 		container["imagePullPolicy"] = "IfNotPresent"
 		if container["name"] == "redis" {
-			container["image"], container["command"] = redisImage, redisCommand
+			container["image"], container["command"] = redisImage, placeholder("redis-command")
 			continue
 		}
 		if image, ok := container["image"].(string); ok {
 			_, c.Metadata.AppVersion, _ = strings.Cut(image, ":")
 		}
 		container["image"] = argoImage
+		if container["livenessProbe"] != nil {
+			container["livenessProbe"] = placeholder("repo-liveness")
+		}
 	}
 	return unstructured.SetNestedSlice(o.Object, containers, "spec", "template", "spec", "containers")
 }

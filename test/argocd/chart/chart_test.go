@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -117,6 +118,7 @@ func TestTheChartDoesWhatItsValuesSay(t *testing.T) {
 		"createClusterRoles": false,
 		"global":             map[string]any{"image": map[string]any{"repository": "example.test/argocd", "tag": "v1"}},
 		"redis":              map[string]any{"command": []any{"redis-server"}, "clusterIP": "10.43.0.101", "image": map[string]any{"repository": "example.test/redis", "tag": "v2"}},
+		"repoServer":         map[string]any{"livenessProbe": map[string]any{"failureThreshold": 9}},
 		"configs": map[string]any{
 			"cm":     map[string]any{"application.resourceTrackingMethod": "annotation"},
 			"params": map[string]any{"applicationsetcontroller.enable.policy.override": "true", "redis.server": "10.43.0.101:6379"},
@@ -134,6 +136,11 @@ func TestTheChartDoesWhatItsValuesSay(t *testing.T) {
 	}
 	if image := container(t, objects["StatefulSet/argocd-application-controller"])["image"]; image != "example.test/argocd:v1" {
 		t.Errorf("the controller's image is %v", image)
+	}
+	probe, _ := container(t, objects["Deployment/argocd-repo-server"])["livenessProbe"].(map[string]any)
+	get, _ := probe["httpGet"].(map[string]any)
+	if fmt.Sprintf("%v %v %v %v", probe["failureThreshold"], probe["periodSeconds"], get["path"], get["port"]) != "9 30 /healthz?full=true 8084" {
+		t.Errorf("the repo-server's probe is %v", probe)
 	}
 	for name, want := range map[string]string{"Service/argocd-redis": "10.43.0.101", "Service/argocd-repo-server": ""} {
 		if got := at(t, objects[name], "spec", "clusterIP"); got != want {

@@ -70,11 +70,12 @@ spec:
         clusterIP: 10.43.0.101
       repoServer:
         clusterIP: 10.43.0.102
+        # Emulated machines are slow.
+        livenessProbe: {timeoutSeconds: 60, failureThreshold: 20}
       configs:
         params:
           redis.server: 10.43.0.101:6379
           repo.server: 10.43.0.102:8081
-          # Emulated machines are slow.
           controller.repo.server.timeout.seconds: "300"
           applicationsetcontroller.repo.server.timeout.seconds: "300"
           reposerver.git.request.timeout: 120s
