@@ -50,6 +50,7 @@ type files struct {
 	retry     map[string]time.Time
 	failures  map[string]int
 	busySince map[string]time.Time // since when a peer says that it is fetching a file
+	opened    map[string]time.Time // when a file was last served
 	working   map[string]bool
 	busy      int // files of working
 }
@@ -59,7 +60,7 @@ func newFiles(cache *media.Cache, dir string, imageDirs []string, d *declared, a
 		cache: cache, host: newHostFiles(imageDirs, logger), declared: d, archives: archives,
 		peers: func() []netip.AddrPort { return nil }, logger: logger, metrics: m, now: now, sumsDir: dir,
 		standings: map[string]standing{}, sizes: map[string]int64{}, asked: map[string]bool{}, urls: map[string]string{}, retry: map[string]time.Time{},
-		failures: map[string]int{}, busySince: map[string]time.Time{}, working: map[string]bool{},
+		failures: map[string]int{}, busySince: map[string]time.Time{}, opened: map[string]time.Time{}, working: map[string]bool{},
 	}
 	cache.OnRetry = func(src media.Source, err error, wait time.Duration) {
 		logger.Warn("a download is tried again", "file", src.Name, "url", src.URL, "error", err, "in", wait.Round(time.Millisecond).String())
@@ -71,11 +72,14 @@ func newFiles(cache *media.Cache, dir string, imageDirs []string, d *declared, a
 // a *pxe.NotNow.
 func (f *files) Open(sha256 string) (io.ReadSeekCloser, int64, error) {
 	file, size, err := f.cache.Open(sha256)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil {
+		f.opened[sha256] = f.now()
+	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return file, size, err
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	if s, ok := f.standings[sha256]; ok {
 		return nil, 0, &pxe.NotNow{Message: s.name + " is still being fetched; ask again", After: 10 * time.Second}
 	}
@@ -130,6 +134,7 @@ const lookAgain = 5 * time.Second
 func (f *files) run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
+	running.Go(func() { f.sweep(ctx) })
 	ticker := time.NewTicker(lookAgain)
 	defer ticker.Stop()
 	for {
