@@ -32,7 +32,7 @@ This page is generated from the rules: ` + "`go test ./bootstrapper -update`" + 
 			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", r.Name, r.Severity, r.Says, r.Why)
 		}
 	}
-	section("Manifests", "Every document of the group `rhizome.dev` in the `*.yaml` and `*.yml` files below the directory. Hidden files, linked directories and documents of other groups are passed over. The schema and its rules are judged by the API server's own code, so the messages of the rule Schema are the API server's; rules that compare with what was before (immutable fields) are left to it.", manifests.Rules())
+	section("Manifests", "Every document of the group `rhizome.dev` in the `*.yaml` and `*.yml` files below the directory. Hidden files, linked directories and documents of other groups are passed over. The schema and its rules are judged by the API server's own code, so what it finds is what would be refused; rules that compare with what was before (immutable fields) are left to it.", manifests.Rules())
 	section("Between objects", "Rules that no schema can state. The operator judges them too and reports them as conditions.", inventory.Rules())
 	section("This machine", "The machine that the bootstrapper runs on (`--host=false` leaves them out). The DHCP and boot servers are asked only if the process may use raw sockets.", host.Rules())
 	golden(t, "../docs/reference/checks.md", b.String())

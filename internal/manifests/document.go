@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -57,6 +58,7 @@ func isMarker(line []byte) bool {
 // every manifest that a person writes.
 var (
 	group      = []byte(v1alpha1.GroupVersion.Group)
+	kindLine   = regexp.MustCompile(`(?m)^kind:[ \t]*["']?([A-Za-z]+)`)
 	apiVersion = regexp.MustCompile(`(?m)^\s*"?apiVersion"?\s*:\s*["']?` + regexp.QuoteMeta(v1alpha1.GroupVersion.Group) + `/`)
 )
 
@@ -67,6 +69,7 @@ func (r *reader) document(path string, d document) {
 	}
 	if !bytes.Contains(d.text, group) {
 		r.result.Skipped++
+		r.refuseNameless(path, d)
 		return
 	}
 	if r.full {
@@ -115,6 +118,27 @@ func (r *reader) document(path string, d document) {
 		return
 	}
 	r.object(path, kind, head, value, lines)
+}
+
+// refuseNameless finds objects that say no apiVersion and are else one of ours: they
+// would be missed.
+func (r *reader) refuseNameless(path string, d document) {
+	kind := kindLine.FindSubmatch(d.text)
+	if kind == nil || !slices.Contains(kindNames(), string(kind[1])) {
+		return
+	}
+	var root yaml3.Node
+	value, err := decode(d.text, &root)
+	if err != nil {
+		return // whatever it is, it is not known to be ours
+	}
+	head := typeOf(value)
+	_, spec := value["spec"].(map[string]any)
+	if _, said := value["apiVersion"]; said || !spec || head.name == "" || head.kind != string(kind[1]) {
+		return
+	}
+	r.find(Finding{Rule: ruleVersion, Object: head.String(), File: path, Line: fieldLines(&root, d.first).at("kind"), Field: "apiVersion",
+		Message: "is missing", Fix: "write " + v1alpha1.GroupVersion.String()})
 }
 
 // refuseItems finds objects of our group that would be missed inside a List.

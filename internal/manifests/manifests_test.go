@@ -89,7 +89,7 @@ func TestFindings(t *testing.T) {
 	}{
 		{"a misspelt field", soundNode, "  address:", "  adress:", []string{
 			`Schema a.yaml:5: Node/alpha: spec.address: Required value; add it`,
-			`UnknownField a.yaml:8: Node/alpha: spec.adress: unknown field; remove it or correct its spelling: known here are address, architecture, boot, disk, labels, mac, operatingSystem, power, role, taints`,
+			`UnknownField a.yaml:8: Node/alpha: spec.adress: unknown field; remove it or correct its spelling: known here are address, architecture, boot, disk, healing, labels, mac, operatingSystem, power, role, taints`,
 		}},
 		{"a misspelt field in a list", soundSystem, "      url:", "      ulr: x\n      url:", []string{
 			`UnknownField a.yaml:9: OperatingSystem/debian: spec.media[0].ulr: unknown field; remove it or correct its spelling: known here are architecture, compression, sha256, url`,
@@ -112,6 +112,14 @@ func TestFindings(t *testing.T) {
 		{"an unknown version", soundNode, "v1alpha1", "v1", []string{
 			`UnknownVersion a.yaml:1: Node/alpha: apiVersion: rhizome.dev/v1 is not a version of this release; write rhizome.dev/v1alpha1`,
 		}},
+		{"no apiVersion", soundNode, "apiVersion: rhizome.dev/v1alpha1\n", "", []string{
+			`UnknownVersion a.yaml:1: Node/alpha: apiVersion: is missing; write rhizome.dev/v1alpha1`,
+		}},
+		{"no apiVersion in a chart's values", "kind: Node\nspec: {}\n", "", "", nil},
+		{"a kind of the same name elsewhere", "apiVersion: v1\nkind: Node\nmetadata: {name: alpha}\nspec: {}\n", "", "", nil},
+		{"a rule of CEL", soundNode, "192.168.1.10\n", "192.168.1.010\n", []string{
+			`Schema a.yaml:8: Node/alpha: spec.address: must be an IPv4 address such as 192.168.1.10, without a prefix length; correct it`,
+		}},
 		{"no name", soundNode, "  name: alpha", "  labels: {}", []string{
 			`Schema a.yaml:3: Node: metadata.name: Required value: name or generateName is required; add it`,
 		}},
@@ -125,13 +133,13 @@ func TestFindings(t *testing.T) {
 			`Schema a.yaml:6: Node/alpha: spec.role: Unsupported value: "Master": supported values: "ControlPlane", "Worker"; write one of these`,
 		}},
 		{"a wrong type", soundCluster, "  operatingSystem: debian", "  operatingSystem: debian\n  pxe:\n    maxAttempts: three", []string{
-			`Schema a.yaml:14: Cluster/home: spec.pxe.maxAttempts: Invalid value: "string": spec.pxe.maxAttempts in body must be of type integer: "string"; correct it`,
+			`Schema a.yaml:14: Cluster/home: spec.pxe.maxAttempts: must be of type integer: "string"; correct it`,
 		}},
 		{"a list that is a text", soundSystem, "  media:\n", "  kernelArguments: console=ttyS0\n  media:\n", []string{
-			`Schema a.yaml:7: OperatingSystem/debian: spec.kernelArguments: Invalid value: "string": spec.kernelArguments in body must be of type array: "string"; correct it`,
+			`Schema a.yaml:7: OperatingSystem/debian: spec.kernelArguments: must be of type array: "string"; correct it`,
 		}},
 		{"an architecture twice", soundSystem, "  media:\n", "  media:\n    - {architecture: amd64, url: 'https://example.org/x.raw', sha256: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef}\n", []string{
-			`Schema a.yaml:9: OperatingSystem/debian: spec.media[1]: Duplicate value: map[string]interface {}{"architecture":"amd64"}; remove one of the two`,
+			`Schema a.yaml:9: OperatingSystem/debian: spec.media[1]: Duplicate value: {"architecture":"amd64"}; remove one of the two`,
 		}},
 		{"a status", soundNode, "spec:", "status: {}\nspec:", []string{
 			`StatusSet a.yaml:5: Node/alpha: status: is dropped: controllers write it; remove it`,

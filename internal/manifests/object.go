@@ -2,6 +2,7 @@ package manifests
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"regexp"
@@ -74,11 +75,12 @@ func (r *reader) object(path string, k *kind, head typeMeta, value map[string]an
 	errs := k.validate(value)
 	for _, e := range errs {
 		f := strings.TrimPrefix(e.Field, "<nil>")
-		if said[f+e.ErrorBody()] || generated && f == "metadata.name" {
+		message := inWords(e)
+		if said[f+message] || generated && f == "metadata.name" {
 			continue
 		}
-		said[f+e.ErrorBody()] = true
-		find(ruleSchema, f, e.ErrorBody(), advice(e))
+		said[f+message] = true
+		find(ruleSchema, f, message, advice(e))
 	}
 	r.keep(path, k.name, value, errs, l)
 }
@@ -108,6 +110,28 @@ func blocksRules(e *field.Error) bool {
 	}
 	return false
 }
+
+// inWords is what a validation error says, without what says nothing: where the
+// API server names a value only by its type (Invalid value: "object"), and the field
+// once more.
+func inWords(e *field.Error) string {
+	message := e.ErrorBody()
+	if value, ok := e.BadValue.(map[string]any); ok && e.Type == field.ErrorTypeDuplicate {
+		if text, err := json.Marshal(value); err == nil {
+			return e.Type.String() + ": " + string(text)
+		}
+	}
+	if e.Type != field.ErrorTypeInvalid && e.Type != field.ErrorTypeTypeInvalid {
+		return message
+	}
+	if name, ok := e.BadValue.(string); ok && slices.Contains(typeNames, name) && e.Detail != "" {
+		message = e.Detail
+	}
+	return strings.TrimPrefix(message, e.Field+" in body ")
+}
+
+// typeNames are OpenAPI's.
+var typeNames = []string{"array", "boolean", "integer", "null", "number", "object", "string"}
 
 // advice says what to do about a validation error that does not say it itself.
 func advice(e *field.Error) string {

@@ -28,12 +28,12 @@ func Rules() []inventory.Rule {
 		{Name: ruleSyntax, Severity: inventory.Error, Says: "a manifest of our group is correct YAML", Why: "it could not be applied"},
 		{Name: ruleDuplicateKey, Severity: inventory.Error, Says: "a field is written once in its object", Why: "one of the two would be ignored without a word"},
 		{Name: ruleKind, Severity: inventory.Error, Says: "a kind of the group rhizome.dev is one that exists", Why: "the API server would refuse it"},
-		{Name: ruleVersion, Severity: inventory.Error, Says: "the version of the group rhizome.dev is v1alpha1", Why: "the API server would refuse it"},
+		{Name: ruleVersion, Severity: inventory.Error, Says: "the version of the group rhizome.dev is v1alpha1, and an object of our kinds has an apiVersion", Why: "the API server would refuse it"},
 		{Name: ruleList, Severity: inventory.Error, Says: "an object of our group is a document of its own, not an item of a List", Why: "it would be missed"},
 		{Name: ruleGeneratedName, Severity: inventory.Error, Says: "an object has a name of its own, not a generated one", Why: "each application would make another object"},
 		{Name: ruleUnknownField, Severity: inventory.Error, Says: "every field is one of the schema", Why: "a misspelt field would be ignored without a word"},
 		{Name: rulePlaceholder, Severity: inventory.Error, Says: "no value begins with FILL-IN", Why: "the example leaves to you what only you can know"},
-		{Name: ruleSchema, Severity: inventory.Error, Says: "an object satisfies its schema and its validation rules (CEL)", Why: "the API server would refuse it, in the same words"},
+		{Name: ruleSchema, Severity: inventory.Error, Says: "an object satisfies its schema and its validation rules (CEL)", Why: "the API server would refuse it"},
 		{Name: ruleStatus, Severity: inventory.Warning, Says: "a manifest has no status", Why: "the API server drops it: a status is written by controllers"},
 	}
 }
