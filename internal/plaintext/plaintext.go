@@ -8,14 +8,15 @@ import (
 	"unicode/utf8"
 )
 
-// Line keeps s on one line and takes out what could drive a terminal: line breaks
-// and tabs become blanks; other control characters and broken UTF-8 go.
+// Line keeps s on one line and takes out what could drive a terminal or a reader's
+// eye: line breaks and tabs become blanks; other control characters, those that turn
+// the direction of writing or cannot be seen (Unicode's Cf), and broken UTF-8 go.
 func Line(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
-		case r == '\n' || r == '\t' || r == '\r':
+		case r == '\n' || r == '\t' || r == '\r' || r == '\u2028' || r == '\u2029':
 			return ' '
-		case r == utf8.RuneError || unicode.IsControl(r):
+		case r == utf8.RuneError || unicode.IsControl(r) || unicode.Is(unicode.Cf, r):
 			return -1
 		}
 		return r

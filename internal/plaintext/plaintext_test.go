@@ -10,6 +10,7 @@ func TestLine(t *testing.T) {
 		{"plain", "plain"},
 		{"two\r\nlines\tand more", "two  lines and more"},
 		{"\x1b[31mred\x07\u009b0m", "[31mred0m"},
+		{"one\u2028line \u202eevil\u200b", "one line evil"},
 		{"broken \xff\xfe bytes, größe", "broken  bytes, größe"},
 		{"", ""},
 	}
