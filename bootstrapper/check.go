@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,12 +13,7 @@ import (
 	"github.com/rhizome-dev/rhizome/bootstrapper/host"
 	"github.com/rhizome-dev/rhizome/internal/inventory"
 	"github.com/rhizome-dev/rhizome/internal/manifests"
-)
-
-// The default ports of the PXE service.
-const (
-	defaultHTTPPort  = 7480
-	defaultHTTPSPort = 7443
+	"github.com/rhizome-dev/rhizome/pxe/server"
 )
 
 func newCheckCommand() *cobra.Command {
@@ -38,6 +34,9 @@ warnings), 1 if there is, and 2 if the command line is wrong.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if format != "text" && format != "json" {
 				return usageError{fmt.Errorf("--output %s: want text or json", format)}
+			}
+			if err := checkPorts(q.HTTPPort, q.HTTPSPort); err != nil {
+				return usageError{err}
 			}
 			r, err := manifests.Check(args[0])
 			if err != nil {
@@ -62,11 +61,22 @@ warnings), 1 if there is, and 2 if the command line is wrong.`,
 	}
 	f := cmd.Flags()
 	f.BoolVar(&withHost, "host", true, "check this machine too: its network, ports and privileges")
-	f.StringVar(&q.Interface, "interface", "", "the network interface to seed from (default: the one that stands in the cluster's network)")
-	f.Uint16Var(&q.HTTPPort, "http-port", defaultHTTPPort, "the PXE service's HTTP port")
-	f.Uint16Var(&q.HTTPSPort, "https-port", defaultHTTPSPort, "the PXE service's HTTPS port")
-	f.StringVarP(&format, "output", "o", "text", "text or json")
+	f.StringVar(&q.Interface, "interface", "", "the `name` of the network interface to seed from (default: the one that stands in the cluster's network)")
+	f.Uint16Var(&q.HTTPPort, "http-port", server.DefaultHTTPPort, "the PXE service's HTTP `port`")
+	f.Uint16Var(&q.HTTPSPort, "https-port", server.DefaultHTTPSPort, "the PXE service's HTTPS `port`")
+	f.StringVarP(&format, "output", "o", "text", "`format` of the findings: text or json")
 	return cmd
+}
+
+// checkPorts refuses what the PXE service cannot listen on.
+func checkPorts(http, https uint16) error {
+	switch {
+	case http == 0 || https == 0:
+		return errors.New("--http-port, --https-port: want a port from 1 to 65535")
+	case http == https:
+		return fmt.Errorf("--http-port and --https-port are both %d: want two ports", http)
+	}
+	return nil
 }
 
 // summary is the outcome as JSON.

@@ -30,14 +30,24 @@ func newSeedCommand() *cobra.Command {
 		Use:   "seed DIR",
 		Short: "Turn the first machine of DIR into a one-node cluster that runs the operator",
 		Long: `Boots one blank machine from the network, installs it, makes it a one-node
-cluster, and installs the operator and the manifests of DIR.
+cluster, and installs the operator and the manifests of DIR. DHCP and TFTP have low
+ports, so it wants root (sudo).
 
 It may be interrupted at any point: the same command goes on where it stopped,
 and changes nothing on a cluster that is finished. It refuses to found a cluster
-when anything answers where the cluster would.`,
+when anything answers where the cluster would.
+
+The exit code is 0 when the cluster stands, 1 if a phase failed (what to do is said
+below it), 2 if the command line is wrong, and 130 after Ctrl-C.`,
+		Example: `  sudo bootstrapper seed homelab --kubeconfig homelab.kubeconfig
+  sudo bootstrapper seed homelab --no-wake --timeout wake=2h
+  sudo bootstrapper seed homelab --operator-image dist/rhizome-operator.oci.tar`,
 		Args: oneDirectory,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Dir = args[0]
+			if err := checkPorts(o.HTTPPort, o.HTTPSPort); err != nil {
+				return usageError{err}
+			}
 			var err error
 			if o.Timeouts, err = parseTimeouts(timeouts); err != nil {
 				return usageError{err}
@@ -66,20 +76,21 @@ when anything answers where the cluster would.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.Kubeconfig, "kubeconfig", "", "where to write the kubeconfig (default: kubeconfig in the state directory)")
-	flags.StringVar(&o.State, "state", "", "directory of the cluster's secrets and claims (default: $XDG_STATE_HOME/rhizome/CLUSTER, or below ~/.local/state)")
-	flags.StringVar(&o.Cache, "cache", "", "directory of downloaded media (default: rhizome/media in the user's cache directory)")
-	flags.StringVar(&o.Interface, "interface", "", "network interface to boot machines on (default: the one in the cluster's network)")
-	flags.StringVar(&o.BootFiles, "boot-files", "", "directory of boot loaders and installers (default: boot beside this program, or /usr/share/rhizome/boot)")
-	flags.StringVar(&o.OperatorImage, "operator-image", "", "the operator's image: a reference, or an OCI archive, which travels with the installation (default: the chart's)")
-	flags.StringVar(&o.Node, "node", "", "the first node (default: the first control-plane node by name)")
-	flags.Uint16Var(&o.HTTPPort, "http-port", server.DefaultHTTPPort, "port of plain HTTP")
-	flags.Uint16Var(&o.HTTPSPort, "https-port", server.DefaultHTTPSPort, "port of HTTPS")
-	flags.StringToStringVar(&timeouts, "timeout", nil, "time limits by phase, such as boot=1h,install=5h ("+strings.Join(seed.Phases(), ", ")+")")
+	flags.StringVar(&o.Kubeconfig, "kubeconfig", "", "`file` to write the kubeconfig to (default: kubeconfig in the state directory)")
+	flags.StringVar(&o.State, "state", "", "`directory` of the cluster's secrets and claims (default: $XDG_STATE_HOME/rhizome/CLUSTER, or below ~/.local/state)")
+	flags.StringVar(&o.Cache, "cache", "", "`directory` of downloaded media (default: rhizome/media in the user's cache directory)")
+	flags.StringVar(&o.Interface, "interface", "", "`name` of the network interface to boot machines on (default: the one in the cluster's network)")
+	flags.StringVar(&o.BootFiles, "boot-files", "", "`directory` of boot loaders and installers (default: boot beside this program, or /usr/share/rhizome/boot)")
+	flags.StringVar(&o.OperatorImage, "operator-image", "", "the operator's `image`: a reference, or an OCI archive, which travels with the installation (default: the chart's)")
+	flags.StringVar(&o.Node, "node", "", "`name` of the first node (default: the first control-plane node by name)")
+	flags.Uint16Var(&o.HTTPPort, "http-port", server.DefaultHTTPPort, "`port` of plain HTTP")
+	flags.Uint16Var(&o.HTTPSPort, "https-port", server.DefaultHTTPSPort, "`port` of HTTPS")
+	flags.StringToStringVar(&timeouts, "timeout", nil, "time `limits` by phase, such as boot=1h,install=5h ("+strings.Join(seed.Phases(), ", ")+")")
 	flags.BoolVar(&o.NoWake, "no-wake", false, "send no magic packets: a person turns the machine on")
 	flags.BoolVar(&o.Retry, "retry", false, "permit another installation of a machine that failed too often, or never came back from one")
-	flags.StringVarP(&output, "output", "o", "", "plain, terminal or json (default: terminal on a terminal, otherwise plain)")
+	flags.StringVarP(&output, "output", "o", "", "`format` of the progress: plain, terminal or json (default: terminal on a terminal, otherwise plain)")
 	flags.BoolVarP(&verbose, "verbose", "v", false, "say on standard error what is for debugging")
+	flags.Lookup("timeout").DefValue = "" // each phase has its own
 	return cmd
 }
 
