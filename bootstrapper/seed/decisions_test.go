@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -359,5 +360,47 @@ func TestTheFirstNodeNeverChanges(t *testing.T) {
 				t.Errorf("written down: %+v, %v, %v", kept, known, err)
 			}
 		})
+	}
+}
+
+func TestAKubeconfigInTheDirectoryOfWhoCalledSudoIsTheirs(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: a directory of another user needs root; run the tests as root")
+	}
+	theirs, ours := t.TempDir(), t.TempDir()
+	if err := os.Chown(theirs, 1234, 5678); err != nil {
+		t.Fatal(err)
+	}
+	sudo := map[string]string{"SUDO_UID": "1234", "SUDO_GID": "5678"}
+	for _, c := range []struct {
+		name string
+		env  map[string]string
+		euid int
+		dir  string
+		ok   bool
+	}{
+		{"sudo, into their directory", sudo, 0, theirs, true},
+		{"sudo, into root's directory", sudo, 0, ours, false},
+		{"sudo to another user", sudo, 99, theirs, false},
+		{"no sudo", nil, 0, theirs, false},
+		{"nonsense", map[string]string{"SUDO_UID": "x", "SUDO_GID": "1"}, 0, theirs, false},
+		{"root by sudo", map[string]string{"SUDO_UID": "0", "SUDO_GID": "0"}, 0, ours, false},
+		{"no directory", sudo, 0, filepath.Join(theirs, "none"), false},
+	} {
+		uid, gid, ok := sudoer(func(key string) string { return c.env[key] }, c.euid, c.dir)
+		if ok != c.ok || ok && (uid != 1234 || gid != 5678) {
+			t.Errorf("%s: %d, %d, %v; want %v", c.name, uid, gid, ok, c.ok)
+		}
+	}
+	path := filepath.Join(theirs, "kubeconfig")
+	if err := state.WriteFileAs(path, []byte("x"), 1234, 5678); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if owner := info.Sys().(*syscall.Stat_t); owner.Uid != 1234 || owner.Gid != 5678 || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file is of %d:%d with mode %v", owner.Uid, owner.Gid, info.Mode())
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"syscall"
 	"time"
 
 	"k8s.io/client-go/tools/clientcmd"
@@ -115,10 +117,26 @@ func (f *flow) kubeconfig(ctx context.Context, p *progress.Phase) (string, error
 	if found == kubeconfigGood {
 		return path + " is as it should be", nil
 	}
-	if err := state.WriteFile(path, content); err != nil {
-		return "", err
+	if uid, gid, ok := sudoer(os.Getenv, os.Geteuid(), filepath.Dir(path)); ok && f.Kubeconfig != "" {
+		return path, state.WriteFileAs(path, content, uid, gid)
 	}
-	return path, nil
+	return path, state.WriteFile(path, content)
+}
+
+// sudoer is the user who called sudo, if the directory is theirs: what is put there
+// is for them to read. The state directory stays root's.
+func sudoer(getenv func(string) string, euid int, dir string) (uid, gid int, ok bool) {
+	uid, errUID := strconv.Atoi(getenv("SUDO_UID"))
+	gid, errGID := strconv.Atoi(getenv("SUDO_GID"))
+	if euid != 0 || errUID != nil || errGID != nil || uid <= 0 || gid < 0 {
+		return 0, 0, false
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return 0, 0, false
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	return uid, gid, ok && int(owner.Uid) == uid
 }
 
 // awaitEndpoint waits for the virtual IP, if there is one: kube-vip takes it once

@@ -156,13 +156,24 @@ func (d *Directory) write(name string, value any) error {
 // WriteFile replaces a file in one step, with mode 0600: whoever reads it, and
 // whoever starts after a crash, finds the old content or the new one.
 func WriteFile(path string, data []byte) error {
+	return writeFile(path, data, func(*os.File) error { return nil })
+}
+
+// WriteFileAs is WriteFile for another user, who is to read the file.
+func WriteFileAs(path string, data []byte, uid, gid int) error {
+	return writeFile(path, data, func(f *os.File) error { return f.Chown(uid, gid) })
+}
+
+func writeFile(path string, data []byte, prepare func(*os.File) error) error {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, tempPrefix+"*") // mode 0600
 	if err != nil {
 		return fmt.Errorf("cannot write %s: %w", path, err)
 	}
 	defer func() { _ = os.Remove(f.Name()) }() // fails once it was renamed
-	_, err = f.Write(data)
+	if err = prepare(f); err == nil {
+		_, err = f.Write(data)
+	}
 	if err == nil {
 		err = f.Sync()
 	}
