@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -107,17 +106,7 @@ func (w *world) as(t *testing.T, name string) *rest.Config {
 
 func (w *world) asIn(t *testing.T, namespace, name string) *rest.Config {
 	t.Helper()
-	sa := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
-	if err := client.IgnoreAlreadyExists(w.Create(t.Context(), sa)); err != nil {
-		t.Fatal(err)
-	}
-	token := &authenticationv1.TokenRequest{}
-	if err := w.SubResource("token").Create(t.Context(), sa, token); err != nil {
-		t.Fatal(err)
-	}
-	cfg := rest.AnonymousClientConfig(w.admin)
-	cfg.BearerToken = token.Status.Token
-	return cfg
+	return kube.As(t, w.admin, namespace, name)
 }
 
 // run runs the operator until the test ends, or until the returned function is

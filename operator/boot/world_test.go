@@ -36,6 +36,7 @@ import (
 	"github.com/rhizome-dev/rhizome/pxe"
 	"github.com/rhizome-dev/rhizome/pxe/dhcp"
 	"github.com/rhizome-dev/rhizome/pxe/web"
+	"github.com/rhizome-dev/rhizome/test/kube"
 )
 
 // world is an API server with a cluster of two machines, alpha, which is a member,
@@ -130,10 +131,9 @@ func (w *world) declared() []client.Object {
 func (w *world) grant() {
 	w.t.Helper()
 	name := metav1.ObjectMeta{Name: names.PXEDeployment, Namespace: w.namespace}
-	account := &corev1.ServiceAccount{ObjectMeta: name}
 	global := metav1.ObjectMeta{Name: w.namespace}
 	subject := []rbacv1.Subject{{Kind: "ServiceAccount", Name: name.Name, Namespace: w.namespace}}
-	w.make(account,
+	w.make(
 		&rbacv1.ClusterRole{ObjectMeta: global, Rules: []rbacv1.PolicyRule{
 			{APIGroups: []string{"rhizome.dev"}, Resources: []string{"nodes", "clusters", "operatingsystems"}, Verbs: []string{"get", "list", "watch"}},
 			{APIGroups: []string{"rhizome.dev"}, Resources: []string{"nodes/status", "clusters/status"}, Verbs: []string{"get", "patch"}},
@@ -144,10 +144,7 @@ func (w *world) grant() {
 		}},
 		&rbacv1.RoleBinding{ObjectMeta: name, Subjects: subject, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name.Name}},
 	)
-	token := &authenticationv1.TokenRequest{}
-	w.must(w.SubResource("token").Create(w.t.Context(), account, token))
-	w.config = rest.AnonymousClientConfig(w.admin)
-	w.config.BearerToken = token.Status.Token
+	w.config = kube.As(w.t, w.admin, w.namespace, name.Name)
 }
 
 // certify writes the serving certificate with a serial number.

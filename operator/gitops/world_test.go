@@ -20,7 +20,6 @@ import (
 	argo "github.com/argoproj/argo-cd/v2/pkg/apis/application/v1alpha1"
 	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
-	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -119,11 +118,7 @@ func (s *scene) account() *rest.Config {
 			s.must(s.client.Patch(s.t.Context(), o, client.Apply, client.FieldOwner("test"), client.ForceOwnership))
 		}
 	}
-	token := &authenticationv1.TokenRequest{}
-	s.must(s.client.SubResource("token").Create(s.t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: s.release, Name: release + "-operator"}}, token))
-	config := rest.AnonymousClientConfig(s.config)
-	config.BearerToken = token.Status.Token
-	return config
+	return kube.As(s.t, s.config, s.release, release+"-operator")
 }
 
 var scenes atomic.Int32

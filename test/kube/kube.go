@@ -13,15 +13,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"github.com/rhizome-dev/rhizome/test/program"
 )
 
 // StandinVariable names the environment variable with the path of the stand-in
@@ -100,7 +100,7 @@ func Standin(t testing.TB) string {
 }
 
 func start() (*environment, error) {
-	root, err := moduleRoot()
+	root, err := program.Module()
 	if err != nil {
 		return nil, err
 	}
@@ -156,34 +156,5 @@ func standin() (string, error) {
 		}
 		return filepath.Abs(path)
 	}
-	root, err := moduleRoot()
-	if err != nil {
-		return "", err
-	}
-	cmd := exec.Command(filepath.Join(root, "test", "k3s", "build.sh"))
-	var progress strings.Builder
-	cmd.Stderr = &progress
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("cannot build the stand-in for k3s (run test/k3s/build.sh): %w\n%s", err, progress.String())
-	}
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	return lines[len(lines)-1], nil
-}
-
-// moduleRoot is where Rhizome's own go.mod lies, above the test's directory.
-func moduleRoot() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for d := dir; ; d = filepath.Dir(d) {
-		b, err := os.ReadFile(filepath.Join(d, "go.mod"))
-		if err == nil && strings.HasPrefix(string(b), "module github.com/rhizome-dev/rhizome\n") {
-			return d, nil
-		}
-		if d == filepath.Dir(d) {
-			return "", fmt.Errorf("%s is not inside Rhizome's module", dir)
-		}
-	}
+	return program.Script("test/k3s/build.sh")
 }

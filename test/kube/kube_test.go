@@ -4,7 +4,9 @@ import (
 	"context"
 	"testing"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/kubernetes"
@@ -40,4 +42,17 @@ func TestASecondStartSharesTheFirst(t *testing.T) {
 	if _, err := two.CoreV1().Namespaces().Get(ctx, "shared", metav1.GetOptions{}); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestAServiceAccountMayDoNothingThatItWasNotGranted(t *testing.T) {
+	admin := kube.Start(t)
+	as := kubernetes.NewForConfigOrDie(kube.As(t, admin, "default", "nobody"))
+	who, err := as.AuthenticationV1().SelfSubjectReviews().Create(t.Context(), &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	if err != nil || who.Status.UserInfo.Username != "system:serviceaccount:default:nobody" {
+		t.Fatalf("it is %v, %v", who, err)
+	}
+	if _, err := as.CoreV1().Secrets("default").List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("it asked for Secrets: %v, want it to be forbidden", err)
+	}
+	kube.As(t, admin, "default", "nobody") // that is there
 }

@@ -18,43 +18,6 @@ import (
 	"time"
 )
 
-// Module is the directory of Rhizome's own go.mod, above the test's directory.
-func Module() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for d := dir; ; d = filepath.Dir(d) {
-		b, err := os.ReadFile(filepath.Join(d, "go.mod"))
-		if err == nil && strings.HasPrefix(string(b), "module github.com/rhizome-dev/rhizome\n") {
-			return d, nil
-		}
-		if d == filepath.Dir(d) {
-			return "", fmt.Errorf("%s is not inside Rhizome's module", dir)
-		}
-	}
-}
-
-// Build runs a build script of the repository, named by its path below the
-// module's directory, and returns the path that it prints last. The scripts
-// keep what they build: only the first run takes long.
-func Build(t testing.TB, script string) string {
-	t.Helper()
-	root, err := Module()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(filepath.Join(root, script))
-	var progress strings.Builder
-	cmd.Stderr = &progress
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", script, err, progress.String())
-	}
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	return lines[len(lines)-1]
-}
-
 // Dir makes a directory for what a program writes. It is removed when the test
 // ends, but for *.log of a test that failed. Its path is short: sockets of Unix
 // have room for 107 bytes.
