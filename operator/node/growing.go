@@ -5,9 +5,11 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
+	"github.com/rhizome-dev/rhizome/internal/power"
 	"github.com/rhizome-dev/rhizome/internal/provision"
 )
 
@@ -94,16 +96,27 @@ func (o *outcome) calling(m *machine, f *fleet) {
 		o.doing(string(o.phase), "waiting for a PXE pod: "+notReady)
 	default:
 		o.phase = v1alpha1.PhaseWaking
-		how := "told to turn on by Wake-on-LAN"
-		if m.node.Spec.Power != nil && m.node.Spec.Power.Redfish != nil {
-			how = "waiting for the machine to be turned on: this release does not do it by Redfish"
-		}
+		how := turningOn(m)
 		if stalled(o, f, m.claim.Opened) {
 			how += fmt.Sprintf("; nothing was heard of it since %s: see that it has power and a cable, that its firmware boots from the network first and wakes by LAN, and that its MAC is %s",
 				clock(m.claim.Opened), m.node.Spec.MAC)
 		}
 		o.doing(string(o.phase), how+refused(m))
 	}
+}
+
+// turningOn is how the machine is turned on. Who does it by other means than
+// Wake-on-LAN says in the condition Power what came of it.
+func turningOn(m *machine) string {
+	means := power.MeansOf(m.node)
+	if means == power.MeansWakeOnLAN {
+		return "told to turn on by Wake-on-LAN"
+	}
+	c := meta.FindStatusCondition(m.node.Status.Conditions, v1alpha1.ConditionPower)
+	if c == nil {
+		return fmt.Sprintf("to be turned on by %s", means)
+	}
+	return clip(c.Message, 800)
 }
 
 // stalled says whether nothing happened for so long that a person may want to
