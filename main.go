@@ -37,6 +37,6 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(operator.Command(), boot.Command(), host.AdoptCommand(), host.BarCommand(), host.RebootCommand())
+	root.AddCommand(operator.Command(), boot.Command(), host.AdoptCommand(), host.BarCommand(), host.RebootCommand(), host.SnapshotCommand(), host.EtcdMembersCommand())
 	return root
 }
