@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -16,17 +14,15 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 )
 
 // snapshotPrefix is that of the files that are ours to delete.
 const snapshotPrefix = "rhizome-"
 
-// snapshotPatience bounds the whole of it, and dialPatience the way to etcd.
+// snapshotPatience bounds the whole of it, and askPatience a question to etcd.
 const (
 	snapshotPatience = 5 * time.Minute
-	dialPatience     = 15 * time.Second
+	askPatience      = 15 * time.Second
 )
 
 // SnapshotCommand is the command `etcd-snapshot`.
@@ -52,8 +48,8 @@ etcd. The file is of etcd's own form: k3s restores it by --cluster-reset-restore
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&s.endpoint, "endpoint", "https://127.0.0.1:2379", "`URL` of the member")
-	f.StringVar(&s.tls, "tls", "/var/lib/rancher/k3s/server/tls/etcd", "`directory` with client.crt, client.key and server-ca.crt")
+	f.StringVar(&s.endpoint, "endpoint", etcdEndpoint, "`URL` of the member")
+	f.StringVar(&s.tls, "tls", etcdTLS, "`directory` with client.crt, client.key and server-ca.crt")
 	f.StringVar(&s.dir, "dir", "/var/lib/rancher/k3s/server/db/snapshots", "`directory` that the file is put in")
 	f.StringVar(&s.name, "name", "snapshot", "`name` of the file; the time is added")
 	f.IntVar(&s.keep, "keep", 5, "how many files of this command stay; the oldest go")
@@ -72,20 +68,20 @@ func (s snapshot) save(ctx context.Context) (string, error) {
 	if s.name == "" || strings.ContainsAny(s.name, "/\\") || s.name != filepath.Base(s.name) {
 		return "", fmt.Errorf("--name is %q: want the name of a file", s.name)
 	}
-	config, err := s.trust()
+	c, err := dialEtcd(s.tls, s.endpoint)
 	if err != nil {
 		return "", err
 	}
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.endpoint}, TLS: config, DialTimeout: dialPatience, Context: ctx, Logger: zap.NewNop()})
-	if err != nil {
-		return "", fmt.Errorf("cannot talk to etcd at %s: %w", s.endpoint, err)
-	}
 	defer c.Close()
-	asked, cancel := context.WithTimeout(ctx, dialPatience)
+	asked, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
 	status, err := c.Status(asked, s.endpoint)
 	if err != nil {
 		return "", fmt.Errorf("cannot ask etcd at %s for its state: %w", s.endpoint, err)
+	}
+	members, err := list(asked, c)
+	if err != nil {
+		return "", err
 	}
 	stream, err := c.Snapshot(ctx)
 	if err != nil {
@@ -103,24 +99,12 @@ func (s snapshot) save(ctx context.Context) (string, error) {
 	if err := s.prune(); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s, %d bytes, revision %d of etcd, digest compared", path, size, status.Header.GetRevision()), nil
-}
-
-// trust is how the member is known, and we to it.
-func (s snapshot) trust() (*tls.Config, error) {
-	pair, err := tls.LoadX509KeyPair(filepath.Join(s.tls, "client.crt"), filepath.Join(s.tls, "client.key"))
-	if err != nil {
-		return nil, fmt.Errorf("cannot read etcd's client certificate: %w", err)
+	var who []string
+	for _, m := range members {
+		who = append(who, m.Name)
 	}
-	text, err := os.ReadFile(filepath.Join(s.tls, "server-ca.crt"))
-	if err != nil {
-		return nil, fmt.Errorf("cannot read etcd's authority: %w", err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s holds no certificate", filepath.Join(s.tls, "server-ca.crt"))
-	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, RootCAs: roots}, nil
+	return fmt.Sprintf("%s, %d bytes, revision %d of etcd, digest compared; its members: %s",
+		path, size, status.Header.GetRevision(), strings.Join(who, ", ")), nil
 }
 
 // store writes the stream to a file that is there whole or not at all.
@@ -173,15 +157,6 @@ func verify(f io.ReadSeeker, size int64) error {
 		return errors.New("its digest is not the one that it ends with")
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // prune deletes the oldest files of this command. Their names end with their time.
