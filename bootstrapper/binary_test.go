@@ -92,6 +92,24 @@ func TestInitThenCheck(t *testing.T) {
 	}
 }
 
+// The repository that the cluster follows is one flag, and one object more.
+func TestInitWithARepositoryThenCheck(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "home")
+	flags := append([]string{"init", dir, "--repository", "https://github.com/you/homelab.git", "--image-sha256", strings.Repeat("0a", 32)}, initFlags...)
+	out, errs, code := bootstrapper(t, nil, flags...)
+	if code != 0 || !strings.Contains(out, "will follow https://github.com/you/homelab.git") {
+		t.Fatalf("init: code %d\n%s%s", code, out, errs)
+	}
+	out, errs, code = bootstrapper(t, nil, "check", "--host=false", dir)
+	if code != 0 || !strings.HasPrefix(out, "sound: 0 errors, 0 warnings in 5 objects") || errs != "" {
+		t.Fatalf("check: code %d\n%s%s", code, out, errs)
+	}
+	_, errs, code = bootstrapper(t, nil, append([]string{"init", dir + "2", "--branch", "live"}, initFlags...)...)
+	if code != exitUsage || !strings.Contains(errs, "say the repository too") {
+		t.Errorf("a branch of no repository: code %d\n%s", code, errs)
+	}
+}
+
 func TestABrokenRepositoryGivesEachFinding(t *testing.T) {
 	out, errs, code := bootstrapper(t, nil, "check", "--host=false", "testdata/broken")
 	if code != exitFailed || errs != "" {
@@ -131,6 +149,13 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"init", t.TempDir(), "--cidr", "192.0.2.7/24"}, exitUsage, "no host bits"},
 		{[]string{"init", t.TempDir(), "--node", "mac=x"}, exitUsage, "MAC"},
 		{[]string{"init", t.TempDir(), "--node", "mac=52:54:00:00:00:01"}, exitUsage, "has no name"},
+		{[]string{"init", t.TempDir(), "--node", "name=a,name=b"}, exitUsage, "name is given twice"},
+		{[]string{"check", "--http-port", "0", "."}, exitUsage, "want a port from 1 to 65535"},
+		{[]string{"seed", "--http-port", "8443", "--https-port", "8443", "."}, exitUsage, "are both 8443"},
+		{[]string{"seed", "--timeout", "boot=soon", "."}, exitUsage, "want a positive duration"},
+		{[]string{"seed", "--output", "xml", "."}, exitUsage, "want plain, terminal or json"},
+		{[]string{"seed"}, exitUsage, "wants one directory"},
+		{[]string{"help", "nonsense"}, exitUsage, `no command "nonsense"`},
 		{[]string{"init", t.TempDir(), "--node", "name=a,colour=red"}, exitUsage, `unknown key "colour"`},
 		{[]string{"init", t.TempDir(), "--cidr", "192.0.2.0/24", "--gateway", "10.0.0.1"}, exitUsage, "spec.network.gateway"},
 		{[]string{"discovered", "a", "b"}, exitUsage, "wants one directory, or none"},

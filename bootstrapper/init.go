@@ -14,7 +14,8 @@ import (
 )
 
 func newInitCommand() *cobra.Command {
-	var cidr, gateway, image, sha256 string
+	var cidr, gateway string
+	var o repository.Options
 	var nodes []string
 	cmd := &cobra.Command{
 		Use:   "init DIR",
@@ -23,14 +24,18 @@ func newInitCommand() *cobra.Command {
 overwritten: if one is there already, nothing is written.
 
 What no flag says is taken from this machine's default route (the network and
-the router) or left to be filled in (MAC addresses, the image's digest).`,
+the router) or left to be filled in (MAC addresses, the image's digest).
+
+With --repository the cluster follows that git repository from the beginning:
+push what was written there before the seed. Without it the cluster follows none,
+until you say so in bootstrap/cluster/gitops.yaml.`,
 		Example: `  bootstrapper init homelab
   bootstrapper init homelab --cidr 192.168.1.0/24 --gateway 192.168.1.1 \
+    --repository https://github.com/you/homelab.git \
     --node name=alpha,mac=52:54:00:12:34:56,address=192.168.1.10 \
     --node name=beta,mac=52:54:00:12:34:57,arch=arm64`,
 		Args: oneDirectory,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o := repository.Options{Image: image, SHA256: sha256}
 			if err := fromFlags(&o, cidr, gateway, nodes); err != nil {
 				return usageError{err}
 			}
@@ -46,6 +51,11 @@ the router) or left to be filled in (MAC addresses, the image's digest).`,
 			}
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "Wrote %d files to %s (network %s, router %s).\n", len(files), args[0], o.CIDR, o.Gateway)
+			if o.Repository == "" {
+				fmt.Fprintln(out, "The cluster follows no git repository yet: bootstrap/cluster/gitops.yaml says how it will.")
+			} else {
+				fmt.Fprintf(out, "The cluster will follow %s: commit, and push it there.\n", o.Repository)
+			}
 			fmt.Fprintf(out, "Next: bootstrapper check --host=false %s says what is left to fill in; README.md says the rest.\n", args[0])
 			return nil
 		},
@@ -53,9 +63,13 @@ the router) or left to be filled in (MAC addresses, the image's digest).`,
 	f := cmd.Flags()
 	f.StringVar(&cidr, "cidr", "", "the `network` of the machines, such as 192.168.1.0/24 (default: that of this machine's default route)")
 	f.StringVar(&gateway, "gateway", "", "the router's `address` (default: that of this machine's default route)")
-	f.StringArrayVar(&nodes, "node", nil, "a machine, as name=,mac=,address=,role=,arch=; may be given again. All but the name may be left out; the first is ControlPlane, the others Workers")
-	f.StringVar(&image, "image", "", "`URL` of the raw disk image (default: Debian 12)")
-	f.StringVar(&sha256, "image-sha256", "", "the image's SHA-256 `digest`")
+	f.StringArrayVar(&nodes, "node", nil, "a `machine`, as name=,mac=,address=,role=,arch=; may be given again. All but the name may be left out; the first is ControlPlane, the others Workers")
+	f.StringVar(&o.Repository, "repository", "", "`URL` of the git repository that this will be pushed to and the cluster follows")
+	f.StringVar(&o.Branch, "branch", "", "the `branch` that the cluster follows (default: main)")
+	f.StringVar(&o.RepositorySecret, "repository-secret", "", "`name` of the Secret in the namespace rhizome-system with which a private repository is read")
+	f.StringVar(&o.HomeURL, "home-url", "", "`URL` of the cluster's own Gitea as it is seen from within (default: that of platform/gitea)")
+	f.StringVar(&o.Image, "image", "", "`URL` of the raw disk image (default: Debian 12)")
+	f.StringVar(&o.SHA256, "image-sha256", "", "the image's SHA-256 `digest`")
 	return cmd
 }
 
@@ -84,11 +98,16 @@ func fromFlags(o *repository.Options, cidr, gateway string, nodes []string) erro
 
 func parseNode(text string) (repository.Node, error) {
 	var n repository.Node
+	given := map[string]bool{}
 	for part := range strings.SplitSeq(text, ",") {
 		key, value, ok := strings.Cut(part, "=")
 		if !ok || value == "" {
 			return n, fmt.Errorf("%q is not of the form key=value", part)
 		}
+		if given[key] {
+			return n, fmt.Errorf("%s is given twice", key)
+		}
+		given[key] = true
 		switch key {
 		case "name":
 			n.Name = value

@@ -26,6 +26,16 @@ type Options struct {
 	Nodes []Node
 	// Image and its SHA-256. Empty: the example's, and left to fill in.
 	Image, SHA256 string
+	// Repository is the URL of the git repository that the files are to be pushed to,
+	// and Branch the branch that the cluster follows. Without Repository the cluster
+	// follows none: its GitOps is written commented out. Without Branch: main.
+	Repository, Branch string
+	// RepositorySecret names the Secret with which the repository is read. Empty:
+	// everybody may.
+	RepositorySecret string
+	// HomeURL is the base URL of the cluster's own Gitea, seen from within. Empty: that
+	// of the example's platform/gitea.
+	HomeURL string
 	// Taken are addresses that no machine may be given, such as our own.
 	Taken []netip.Addr
 }
@@ -43,7 +53,10 @@ const (
 	kustomize  = "bootstrap/cluster/kustomization.yaml"
 	nodeFile   = "bootstrap/cluster/nodes/node1.yaml"
 	systemFile = "bootstrap/cluster/operatingsystems/debian-12.yaml"
+	gitOps     = "bootstrap/cluster/gitops.yaml"
 	nodeLine   = "  - nodes/node1.yaml\n"
+	gitOpsLine = "  - gitops.yaml\n"
+	secretLine = "    # credentials: {name: seed}\n"
 	toFill     = "FILL-IN"
 )
 
@@ -96,6 +109,25 @@ func Files(o Options) (map[string][]byte, error) {
 	if o.SHA256 != "" {
 		edit(systemFile, o.SHA256, "spec", "media", "sha256")
 	}
+	switch {
+	case o.Repository != "":
+		edit(gitOps, o.Repository, "spec", "seed", "url")
+		if o.Branch != "" {
+			edit(gitOps, o.Branch, "spec", "seed", "branch")
+		}
+		if o.HomeURL != "" {
+			edit(gitOps, o.HomeURL, "spec", "home", "url")
+		}
+		if o.RepositorySecret != "" {
+			line := "    credentials: {name: " + o.RepositorySecret + "}\n"
+			files[gitOps] = bytes.Replace(files[gitOps], []byte(secretLine), []byte(line), 1)
+		}
+	case o.Branch != "" || o.RepositorySecret != "" || o.HomeURL != "":
+		return nil, errors.New("a branch, a Secret or a home of no repository means nothing: say the repository too")
+	default:
+		files[gitOps] = commentedOut(files[gitOps])
+		files[kustomize] = bytes.Replace(files[kustomize], []byte(gitOpsLine), []byte("  # - gitops.yaml\n"), 1)
+	}
 	template := files[nodeFile]
 	delete(files, nodeFile)
 	var lines strings.Builder
@@ -117,6 +149,28 @@ func Files(o Options) (map[string][]byte, error) {
 	}
 	files[kustomize] = bytes.Replace(files[kustomize], []byte(nodeLine), []byte(lines.String()), 1)
 	return files, judge(files)
+}
+
+// howToFollow is above a GitOps that is commented out.
+const howToFollow = `# Once this repository is pushed somewhere, the cluster can follow it: write its URL
+# below, take the first "# " of each line away, and that in kustomization.yaml; commit,
+# push, and run once: kubectl apply -f bootstrap/cluster/gitops.yaml
+#
+`
+
+// commentedOut is a document that declares nothing, and says how to change that.
+func commentedOut(content []byte) []byte {
+	var out bytes.Buffer
+	out.WriteString(howToFollow)
+	for line := range bytes.Lines(content) {
+		if len(bytes.TrimSpace(line)) == 0 {
+			out.WriteString("#\n")
+			continue
+		}
+		out.WriteString("# ")
+		out.Write(line)
+	}
+	return out.Bytes()
 }
 
 // judge refuses what the checks would find, except for what is left to fill in.

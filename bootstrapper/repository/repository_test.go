@@ -54,6 +54,7 @@ func TestARepositoryLacksOnlyWhatOnlyAPersonKnows(t *testing.T) {
 func TestAFullySpecifiedRepositoryIsSound(t *testing.T) {
 	o := options()
 	o.Image, o.SHA256 = "file:///images/debian.raw.zst", digest
+	o.Repository, o.Branch, o.RepositorySecret, o.HomeURL = "git@git.example.org:me/lab.git", "live", "mine", "https://git.example.org:8443/git"
 	o.Nodes = []Node{
 		{Name: "alpha", MAC: "52:54:00:12:34:56", Address: netip.MustParseAddr("10.1.2.20")},
 		{Name: "beta", MAC: "52:54:00:12:34:57", Role: "Worker"},
@@ -86,6 +87,14 @@ func TestAFullySpecifiedRepositoryIsSound(t *testing.T) {
 	if m := r.Inventory.OperatingSystems[0].Spec.Media[0]; string(m.URL) != o.Image || m.SHA256 != digest {
 		t.Errorf("the medium is %+v", m)
 	}
+	sources := v1alpha1.GitOpsSpec{
+		Seed: v1alpha1.GitSource{URL: o.Repository, Branch: "live", Credentials: &v1alpha1.SecretReference{Name: "mine"}},
+		Home: &v1alpha1.HomeSource{URL: o.HomeURL, Owner: "home", Repository: "homelab", Credentials: v1alpha1.SecretReference{Name: "gitea-admin"}, Layer: "platform"},
+	}
+	said := r.Inventory.GitOps[0].Spec
+	if diff := cmp.Diff(sources, v1alpha1.GitOpsSpec{Seed: said.Seed, Home: said.Home}); diff != "" {
+		t.Errorf("the sources (-want +got):\n%s", diff)
+	}
 	// Every file that belongs to the cluster is listed, and nothing else.
 	for _, line := range strings.Split(string(files[kustomize]), "\n") {
 		if path, ok := strings.CutPrefix(line, "  - "); ok {
@@ -94,8 +103,8 @@ func TestAFullySpecifiedRepositoryIsSound(t *testing.T) {
 			}
 		}
 	}
-	if n := strings.Count(string(files[kustomize]), "  - "); n != 5 {
-		t.Errorf("kustomization.yaml lists %d files, want 5", n)
+	if n := strings.Count(string(files[kustomize]), "  - "); n != 6 {
+		t.Errorf("kustomization.yaml lists %d files, want 6", n)
 	}
 }
 
@@ -111,6 +120,10 @@ func TestOptionsThatTheChecksWouldRefuseAreRefused(t *testing.T) {
 		"spec.address":            func(o *Options) { o.Nodes = []Node{{Name: "a", Address: netip.MustParseAddr("10.1.2.255")}} },
 		"spec.media[0].sha256":    func(o *Options) { o.SHA256 = "abc" },
 		"spec.media[0].url":       func(o *Options) { o.Image = "debian.raw" },
+		"spec.seed.url":           func(o *Options) { o.Repository = "https://me:secret@example.org/lab.git" },
+		"spec.seed.branch":        func(o *Options) { o.Repository, o.Branch = "https://example.org/lab.git", "a..b" },
+		"spec.home.url":           func(o *Options) { o.Repository, o.HomeURL = "https://example.org/lab.git", "gitea" },
+		"say the repository too":  func(o *Options) { o.Branch = "main" },
 	} {
 		o := options()
 		change(&o)
@@ -163,5 +176,29 @@ func TestWriteNeverOverwrites(t *testing.T) {
 		if b, err := os.ReadFile(filepath.Join(dir, path)); err != nil || string(b) != "new" {
 			t.Errorf("%s holds %q (%v)", path, b, err)
 		}
+	}
+}
+
+// A repository of which nobody said where it will be is sound too, and says how the
+// cluster is made to follow it: to take the comment away is enough.
+func TestWithoutARepositoryTheClusterFollowsNoneUntilItIsSaid(t *testing.T) {
+	files, err := Files(options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(files[kustomize]), gitOpsLine) || !strings.Contains(string(files[kustomize]), "# - gitops.yaml") {
+		t.Errorf("kustomization.yaml is\n%s", files[kustomize])
+	}
+	if r := manifests.Parse("gitops.yaml", files[gitOps]); r.Objects != 0 || len(r.Findings) != 0 {
+		t.Errorf("it declares %d objects, %v", r.Objects, r.Findings)
+	}
+	var lines []string
+	for _, line := range strings.Split(strings.TrimPrefix(string(files[gitOps]), howToFollow), "\n") {
+		lines = append(lines, strings.TrimPrefix(strings.TrimPrefix(line, "#"), " "))
+	}
+	text := strings.Replace(strings.Join(lines, "\n"), toFill, "https://github.com/you/homelab.git", 1)
+	r := manifests.Parse("gitops.yaml", []byte(text))
+	if r.Objects != 1 || len(r.Findings) != 0 || r.Inventory.GitOps[0].Spec.Home == nil {
+		t.Errorf("without the comment it declares %d objects, %v", r.Objects, r.Findings)
 	}
 }
