@@ -12,6 +12,7 @@ import (
 	argo "github.com/argoproj/argo-cd/v2/pkg/apis/application/v1alpha1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -282,6 +283,7 @@ func (r *reconciler) tend(ctx context.Context, w *world, v verdict) error {
 			r.told = head
 		}
 	}
+	note(r.lookAgain(ctx, w, seen.reachable))
 	look := w.looks != r.looks
 	r.looks = w.looks
 	readyLayers := map[string]bool{}
@@ -317,6 +319,25 @@ func (r *reconciler) tend(ctx context.Context, w *world, v verdict) error {
 		}
 	}
 	return failed
+}
+
+// lookAgain asks Argo CD to look again at Applications whose error may have passed, if
+// what they follow can be read.
+func (r *reconciler) lookAgain(ctx context.Context, w *world, reachable bool) error {
+	asked := map[types.UID]time.Time{}
+	var again []argo.Application
+	for _, apps := range w.apps {
+		for i := range apps {
+			app := &apps[i]
+			asked[app.UID] = r.asked[app.UID]
+			if reachable && lookAgain(app, asked[app.UID], w.now) {
+				asked[app.UID] = w.now
+				again = append(again, *app)
+			}
+		}
+	}
+	r.asked = asked
+	return r.refresh(ctx, nil, map[string][]argo.Application{"": again}, wanted{})
 }
 
 func dependenciesReady(l v1alpha1.Layer, ready map[string]bool) bool {

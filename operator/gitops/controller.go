@@ -132,12 +132,13 @@ type reconciler struct {
 
 	// What follows is used by one worker alone, but for tasks.
 	watching bool
-	absent   map[string]int // Applications whose directory is gone
-	looks    int            // that removable has counted
-	told     string         // the head that Argo CD was told of
-	hooked   place          // the home whose webhook was made
-	mirrored time.Time      // when Gitea was last asked about its push mirror,
-	pushing  bool           // and what was wanted of it
+	absent   map[string]int          // Applications whose directory is gone
+	looks    int                     // that removable has counted
+	told     string                  // the head that Argo CD was told of
+	asked    map[types.UID]time.Time // when Argo CD was asked to look again at an Application
+	hooked   place                   // the home whose webhook was made
+	mirrored time.Time               // when Gitea was last asked about its push mirror,
+	pushing  bool                    // and what was wanted of it
 	tasks    tasks
 }
 
