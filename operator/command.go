@@ -54,6 +54,8 @@ the pod, and ~/.kube/config are tried, in this order.`,
 	f.StringVar(&o.HealthAddress, "health-address", ":8081", "`address` that /healthz and /readyz are served on, over HTTP; 0 serves none")
 	f.BoolVar(&o.LeaderElection, "leader-election", true, "let one of several replicas act; turn it off only where there is never a second one")
 	f.StringVar(&o.Namespace, "namespace", "", "`namespace` of the Lease and of the operator's Secrets; the pod's own when it is not set")
+	f.StringVar(&o.NodeName, "node-name", os.Getenv("NODE_NAME"),
+		"`name` of the member that the operator runs on; without it no member is repaired (environment: NODE_NAME)")
 	f.StringVar(&o.PXENamespace, "pxe-namespace", names.DefaultPXENamespace, "`namespace` of the PXE pods")
 	f.StringVar(&o.PXEImage, "pxe-image", os.Getenv("RHIZOME_PXE_IMAGE"),
 		"`image` of the PXE pods: the operator's own, which the chart names; without it none are run (environment: RHIZOME_PXE_IMAGE)")

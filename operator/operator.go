@@ -28,7 +28,9 @@ import (
 	"github.com/rhizome-dev/rhizome/internal/names"
 	"github.com/rhizome-dev/rhizome/operator/cluster"
 	"github.com/rhizome-dev/rhizome/operator/gitops"
+	"github.com/rhizome-dev/rhizome/operator/healing"
 	"github.com/rhizome-dev/rhizome/operator/node"
+	"github.com/rhizome-dev/rhizome/operator/power"
 )
 
 // Leader election: one replica acts, gives the lease back when it stops, and
@@ -60,6 +62,9 @@ type Options struct {
 	// operator reads. Empty: the one that the operator runs in, or rhizome-system
 	// outside of a cluster.
 	Namespace string
+	// NodeName is the member that the operator runs on. Empty: it is not known, and no
+	// member is repaired.
+	NodeName string
 	// PXENamespace is that of the PXE pods. Empty: rhizome-pxe.
 	PXENamespace string
 	// PXEImage is the image of the PXE pods. Empty: none are run.
@@ -122,6 +127,17 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 	}
 	if err := node.Setup(mgr, node.Options{
 		Now: o.Now, Live: live, Namespace: o.Namespace, PXENamespace: o.PXENamespace, Image: o.PXEImage,
+		Repairing: healing.Repairing(mgr.GetClient()),
+	}); err != nil {
+		return err
+	}
+	if err := healing.Setup(mgr, healing.Options{
+		Now: o.Now, Live: live, PXENamespace: o.PXENamespace, Node: o.NodeName, Image: o.PXEImage, Driver: drivers(live, o.Namespace),
+	}); err != nil {
+		return err
+	}
+	if err := power.Setup(mgr, power.Options{
+		Now: o.Now, Live: live, PXENamespace: o.PXENamespace, Driver: drivers(live, o.Namespace),
 	}); err != nil {
 		return err
 	}

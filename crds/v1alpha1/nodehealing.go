@@ -219,6 +219,11 @@ const (
 	ConditionRepair = "Repair"
 )
 
+// ReasonQuarantined of Admitted: healing gave the machine up; a person clears it by
+// the annotation rhizome.dev/retry. The rule that refuses its repair has the same
+// name.
+const ReasonQuarantined = "Quarantined"
+
 // The reasons of Healthy, which are the rules that call for a repair.
 const (
 	// ReasonSickNotReady: the core Node says of itself that it is not Ready.

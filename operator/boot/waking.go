@@ -19,7 +19,7 @@ func asleep(s *snapshot) map[string]*v1alpha1.Node {
 	}
 	for i := range s.inventory.Nodes {
 		n := &s.inventory.Nodes[i]
-		if n.Status.Phase == v1alpha1.PhaseWaking && n.DeletionTimestamp.IsZero() && power.MeansOf(n) == power.MeansWakeOnLAN {
+		if (n.Status.Phase == v1alpha1.PhaseWaking || n.Status.Repair.Wakes()) && n.DeletionTimestamp.IsZero() && power.MeansOf(n) == power.MeansWakeOnLAN {
 			all[n.Name] = n
 		}
 	}

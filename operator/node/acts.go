@@ -44,6 +44,7 @@ var effects = map[act]func(*deed, context.Context) error{
 	actLift:       (*deed).lift,
 	actLeaveEtcd:  (*deed).leaveEtcd,
 	actMarkLeft:   (*deed).markLeft,
+	actExpel:      (*deed).expel,
 	actDeleteCore: (*deed).deleteCore,
 	actForget:     (*deed).forget,
 	actShape:      (*deed).shape,

@@ -50,6 +50,7 @@ func (d *deed) uncordon(ctx context.Context) error {
 		}
 		for _, a := range []string{
 			v1alpha1.AnnotationCordoned, v1alpha1.AnnotationDrained, v1alpha1.AnnotationLeftEtcd, annotationRemove, annotationRemoved,
+			v1alpha1.AnnotationAskedEtcd, v1alpha1.AnnotationEtcdProof,
 		} {
 			delete(n.Annotations, a)
 		}
@@ -59,7 +60,10 @@ func (d *deed) uncordon(ctx context.Context) error {
 // leaveEtcd asks k3s to remove the member from etcd. It answers with another
 // annotation. (k3s, pkg/etcd/member_controller.go)
 func (d *deed) leaveEtcd(ctx context.Context) error {
-	return d.patchCore(ctx, func(n *corev1.Node) { n.Annotations[annotationRemove] = "true" })
+	return d.patchCore(ctx, func(n *corev1.Node) {
+		n.Annotations[annotationRemove] = "true"
+		n.Annotations[v1alpha1.AnnotationAskedEtcd] = clock(d.f.now)
+	})
 }
 
 func (d *deed) markLeft(ctx context.Context) error {

@@ -53,6 +53,9 @@ func (d *deed) drain(ctx context.Context) error {
 		}
 	}
 	due := drainBy(d.m, d.f)
+	if repairAsks(d.m) {
+		due = d.f.now // nobody is there who could end them
+	}
 	switch {
 	case len(left) == 0:
 		d.o.remove(metav1.ConditionTrue, v1alpha1.ReasonDraining, "no pod is left that could move")

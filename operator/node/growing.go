@@ -275,6 +275,7 @@ func (o *outcome) succeed(m *machine, f *fleet) {
 	o.attempts = 0
 	o.honour(m, honouredRetry, v1alpha1.AnnotationRetry)
 	o.honour(m, honouredReinstall, v1alpha1.AnnotationReinstall)
+	o.honourRepair(m)
 	o.then = append(o.then, actRevoke, actTidy, actClose)
 }
 

@@ -127,10 +127,14 @@ func (o *outcome) steps(m *machine, f *fleet, further ...policy) bool {
 	}
 	if serves(m) {
 		left, known := c.leftAt()
+		due, overdue := c.overdue(f.now)
 		switch {
 		case !c.toldToLeave():
 			return step(v1alpha1.ReasonLeavingEtcd, "etcd is asked to remove the member", actLeaveEtcd)
-		case !c.removedByEtcd():
+		case !known && !c.removedByEtcd() && overdue && f.image != "":
+			return step(v1alpha1.ReasonLeavingEtcd, "k3s was asked to remove the member from etcd, and has not said that it did: it is removed by etcd's own means", actExpel)
+		case !known && !c.removedByEtcd():
+			o.lookAt(due)
 			return step(v1alpha1.ReasonLeavingEtcd, "etcd was asked to remove the member, and has not said that it did: see the log of k3s on the other servers")
 		case !known:
 			return step(v1alpha1.ReasonLeavingEtcd, "the member has left etcd", actMarkLeft)
@@ -140,6 +144,9 @@ func (o *outcome) steps(m *machine, f *fleet, further ...policy) bool {
 		}
 		if s, ok := unsettled(m, f); ok {
 			return step(v1alpha1.ReasonLeavingEtcd, fmt.Sprintf("the member has left etcd; waiting until it is known again that the server %s votes", s))
+		}
+		if !c.expelled() && f.image != "" {
+			return step(v1alpha1.ReasonLeavingEtcd, "the member has left etcd", actExpel)
 		}
 	}
 	o.doing(string(v1alpha1.PhaseRemoving), "the member has left")
@@ -173,6 +180,9 @@ func drainBy(m *machine, f *fleet) time.Time {
 func wantsReinstall(m *machine, f *fleet) bool {
 	exchanged := m.claim != nil && !m.claim.ExchangedAt.IsZero()
 	if m.core.toldToLeave() || m.removalRuns() && exchanged {
+		return true
+	}
+	if repairAsks(m) && !exchanged {
 		return true
 	}
 	s := m.node.Status
@@ -261,7 +271,7 @@ func reinstall(m *machine, f *fleet) outcome {
 // is opened.
 var (
 	reinstallable = []policy{invalid, attemptsExhausted, pxeNotReady, noCredentials, joinable}
-	reopenable    = chain{invalid, pausedPolicy, attemptsExhausted, backOff, repairRuns, pxeNotReady, noCredentials, joinable}
+	reopenable    = chain{invalid, pausedPolicy, quarantined, attemptsExhausted, backOff, repairRuns, pxeNotReady, noCredentials, joinable}
 )
 
 // joinable: there is a server by which the machine can join again.

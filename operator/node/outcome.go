@@ -51,7 +51,7 @@ const (
 // grave acts cannot be undone, or permit what cannot be. They are decided twice:
 // the second time on facts that come from the API server and no cache.
 var grave = map[act]bool{
-	actOpen: true, actBegin: true, actCordon: true, actDrain: true, actBar: true, actLift: true, actLeaveEtcd: true, actDeleteCore: true, actForget: true,
+	actOpen: true, actBegin: true, actCordon: true, actDrain: true, actBar: true, actLift: true, actLeaveEtcd: true, actExpel: true, actDeleteCore: true, actForget: true,
 	actRelease: true, actReboot: true, actAdopt: true,
 }
 

@@ -129,7 +129,8 @@ func troubled(d *deed, trouble error) v1alpha1.NodeStatus {
 		}
 	}
 	s.Conditions = status.Conditions(s.Conditions, wanted, d.m.node.Generation, d.f.now)
-	s.ObservedGeneration, s.Boot = d.m.node.Generation, nil
+	s.ObservedGeneration = d.m.node.Generation
+	s.Boot, s.Reach, s.Repair, s.Repairs = nil, nil, nil, nil // these are others'
 	return *s
 }
 
