@@ -17,7 +17,7 @@ import (
 )
 
 func newCheckCommand() *cobra.Command {
-	q := host.Question{}
+	q := host.Question{Files: true}
 	var format string
 	var withHost bool
 	cmd := &cobra.Command{
@@ -60,7 +60,7 @@ warnings), 1 if there is, and 2 if the command line is wrong.`,
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&withHost, "host", true, "check this machine too: its network, ports and privileges")
+	f.BoolVar(&withHost, "host", true, "check this machine too: its network, ports, privileges, and the files that the manifests name on it")
 	f.StringVar(&q.Interface, "interface", "", "the `name` of the network interface to seed from (default: the one that stands in the cluster's network)")
 	f.Uint16Var(&q.HTTPPort, "http-port", server.DefaultHTTPPort, "the PXE service's HTTP `port`")
 	f.Uint16Var(&q.HTTPSPort, "https-port", server.DefaultHTTPSPort, "the PXE service's HTTPS `port`")

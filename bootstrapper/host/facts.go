@@ -22,6 +22,8 @@ type Facts struct {
 	// Ports are the ports that were tried on the chosen interface; none when no
 	// interface could be chosen.
 	Ports []Port
+	// Files are the files of this machine that the manifests name, if Question.Files.
+	Files []File
 	// Foreign are the DHCP and boot servers that answered. Probed says whether
 	// anybody was asked, and ProbeError why the answer is not to be trusted.
 	Foreign    []dhcp.Foreign

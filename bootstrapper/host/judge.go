@@ -17,6 +17,9 @@ type Question struct {
 	Interface string
 	// HTTPPort and HTTPSPort of the PXE service.
 	HTTPPort, HTTPSPort uint16
+	// Files: look at the files of this machine that the first node's installation
+	// needs, too. A seed has its cache, and says it itself.
+	Files bool
 }
 
 // network is the cluster's, if it is known.
@@ -41,6 +44,7 @@ const (
 	ruleNoDHCP            = "NoDHCPServer"
 	ruleForeignDHCP       = "ForeignDHCPServer"
 	ruleForeignBoot       = "ForeignBootServer"
+	ruleFile              = "LocalFileMissing"
 )
 
 // Rules are the rules that the machine is judged by.
@@ -57,6 +61,7 @@ func Rules() []inventory.Rule {
 		{Name: ruleNoDHCP, Severity: inventory.Warning, Says: "with network.dhcp Proxy, a DHCP server answers", Why: "machines get their addresses from it"},
 		{Name: ruleForeignDHCP, Severity: inventory.Error, Says: "with network.dhcp Server, no other DHCP server answers", Why: "machines would take the address of whoever is faster"},
 		{Name: ruleForeignBoot, Severity: inventory.Error, Says: "no other boot server answers", Why: "machines would boot from whoever is faster"},
+		{Name: ruleFile, Severity: inventory.Error, Says: "a file:// URL that the first node's installation needs names a file that can be read here (`check` only: a seed may have it in its cache)", Why: "there would be nothing to install"},
 	}
 }
 
@@ -100,7 +105,7 @@ func Judge(q Question, f Facts) []inventory.Finding {
 			judgeForeign(q, f, choice, find)
 		}
 	}
-	return all
+	return append(all, judgeFiles(q, f)...)
 }
 
 type finder func(rule, field, message, fix string)

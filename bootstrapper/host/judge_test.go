@@ -2,6 +2,8 @@ package host
 
 import (
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -131,8 +133,74 @@ func TestJudge(t *testing.T) {
 		})
 	}
 	for _, r := range Rules() {
-		if !proven[r.Name] {
+		if !proven[r.Name] && r.Name != ruleFile {
 			t.Errorf("no case breaks the rule %s", r.Name)
 		}
+	}
+}
+
+func TestFilesThatAManifestNamesMustBeHere(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	there, empty := write("there.raw", "x"), write("empty.raw", "")
+	file := func(url string) v1alpha1.File { return v1alpha1.File{URL: v1alpha1.URL(url)} }
+	named := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Name: name} }
+	inv := inventory.Inventory{
+		Clusters: []v1alpha1.Cluster{{ObjectMeta: named("home"), Spec: v1alpha1.ClusterSpec{
+			Network: v1alpha1.NetworkSpec{CIDR: "192.0.2.0/24"}, OperatingSystem: "debian",
+			Kubernetes: v1alpha1.KubernetesSpec{Files: []v1alpha1.KubernetesFiles{
+				{Architecture: v1alpha1.ARM64, Binary: file("file:///not/needed")},
+				{Architecture: v1alpha1.AMD64, Binary: file("file://" + empty), Images: []v1alpha1.File{file("https://example.org/a.tar"), file("file://" + dir)}},
+			}},
+		}}},
+		OperatingSystems: []v1alpha1.OperatingSystem{
+			{ObjectMeta: named("other"), Spec: v1alpha1.OperatingSystemSpec{Media: []v1alpha1.Medium{{Architecture: v1alpha1.AMD64, File: file("file:///not/needed")}}}},
+			{ObjectMeta: named("debian"), Spec: v1alpha1.OperatingSystemSpec{Media: []v1alpha1.Medium{
+				{Architecture: v1alpha1.AMD64, File: file("file:///srv/there/is/none.raw")},
+				{Architecture: v1alpha1.ARM64, File: file("file://" + there)},
+			}}},
+		},
+		Nodes:   []v1alpha1.Node{{ObjectMeta: named("alpha"), Spec: v1alpha1.NodeSpec{Role: v1alpha1.ControlPlane}}},
+		Origins: map[inventory.Key]inventory.Origin{{Kind: "OperatingSystem", Index: 1}: {File: "debian.yaml", Line: 1, Fields: map[string]int{"spec.media[0].url": 9}}},
+	}
+	observe := func(inv inventory.Inventory, files bool) []string {
+		q := Question{Inventory: inv, HTTPPort: 7480, HTTPSPort: 7443, Files: files}
+		facts, err := Observe(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for _, f := range Judge(q, facts) {
+			if f.Rule == ruleFile {
+				out = append(out, f.String())
+			}
+		}
+		return out
+	}
+	const fix = "; put the file there, or correct the URL"
+	want := []string{
+		"debian.yaml:9: OperatingSystem/debian: spec.media[0].url: /srv/there/is/none.raw cannot be read on this machine: no such file or directory" + fix,
+		"Cluster/home: spec.kubernetes.files[1].binary.url: " + empty + " cannot be read on this machine: it is empty" + fix,
+		"Cluster/home: spec.kubernetes.files[1].images[1].url: " + dir + " cannot be read on this machine: it is not a regular file" + fix,
+	}
+	if diff := cmp.Diff(want, observe(inv, true)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := observe(inv, false); got != nil {
+		t.Errorf("nobody asked, and got %q", got)
+	}
+	inv.Nodes[0].Spec.Architecture = v1alpha1.ARM64
+	inv.Clusters[0].Spec.Kubernetes.Files = nil
+	if got := observe(inv, true); got != nil {
+		t.Errorf("all files are there, and got %q", got)
+	}
+	if got := observe(inventory.Inventory{}, true); got != nil {
+		t.Errorf("nothing is declared, and got %q", got)
 	}
 }

@@ -23,6 +23,12 @@ func Observe(ctx context.Context, q Question) (Facts, error) {
 		return f, err
 	}
 	f.Route, _ = DefaultRoute()
+	if q.Files {
+		f.Files = localFiles(q.Inventory)
+		for i := range f.Files {
+			f.Files[i].Problem = problem(f.Files[i].Path)
+		}
+	}
 	cidr, ok := q.network()
 	if !ok {
 		return f, nil
