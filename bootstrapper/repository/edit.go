@@ -32,11 +32,29 @@ func set(content []byte, value string, path ...string) ([]byte, error) {
 	if !bytes.HasPrefix(line[n.Column-1:], old) {
 		return nil, fmt.Errorf("the example's %s is not a plain word", strings.Join(path, "."))
 	}
-	if strings.Contains(value, ": ") || strings.Count(value, ":") > 1 {
-		value = `"` + value + `"` // a MAC address looks like a base-60 number to old YAML
+	text, err := scalar(value)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", strings.Join(path, "."), err)
 	}
-	lines[n.Line-1] = bytes.Join([][]byte{before, []byte(value), line[n.Column-1+len(old):]}, nil)
+	lines[n.Line-1] = bytes.Join([][]byte{before, text, line[n.Column-1+len(old):]}, nil)
 	return bytes.Join(lines, nil), nil
+}
+
+// scalar writes a text so that it is read as that text, and as no number, truth
+// value or comment.
+func scalar(value string) ([]byte, error) {
+	text, err := yaml3.Marshal(value)
+	if err != nil {
+		return nil, err
+	}
+	text = bytes.TrimSuffix(text, []byte("\n"))
+	switch {
+	case bytes.ContainsAny(text, "\n"):
+		return nil, fmt.Errorf("%q is not one line", value)
+	case text[0] != '"' && text[0] != '\'' && strings.Count(value, ":") > 1:
+		text = []byte(`"` + value + `"`) // a MAC address looks like a base-60 number to old YAML
+	}
+	return text, nil
 }
 
 func child(n *yaml3.Node, key string) *yaml3.Node {

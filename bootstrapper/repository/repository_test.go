@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	yaml "go.yaml.in/yaml/v3"
 
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
 	"github.com/rhizome-dev/rhizome/internal/inventory"
@@ -200,5 +201,22 @@ func TestWithoutARepositoryTheClusterFollowsNoneUntilItIsSaid(t *testing.T) {
 	r := manifests.Parse("gitops.yaml", []byte(text))
 	if r.Objects != 1 || len(r.Findings) != 0 || r.Inventory.GitOps[0].Spec.Home == nil {
 		t.Errorf("without the comment it declares %d objects, %v", r.Objects, r.Findings)
+	}
+}
+
+func TestWhatAFlagSaysIsReadAsThatText(t *testing.T) {
+	for _, value := range []string{"node1", "123", "1e3", "true", "null", "~", "0x1f", "52:54:00:12:34:56", "https://example.org/a b#c", "a: b", `"quoted"`, "- x", "", "2026-01-02"} {
+		content, err := set([]byte("metadata:\n  name: old # stays\n"), value, "metadata", "name")
+		if err != nil {
+			t.Errorf("%q: %v", value, err)
+			continue
+		}
+		var got struct{ Metadata struct{ Name any } }
+		if err := yaml.Unmarshal(content, &got); err != nil || got.Metadata.Name != value || !strings.HasSuffix(string(content), " # stays\n") {
+			t.Errorf("%q became %q, read as %#v, %v", value, content, got.Metadata.Name, err)
+		}
+	}
+	if content, err := set([]byte("name: old\n"), "a\nspec: {}", "name"); err == nil {
+		t.Errorf("two lines became %q", content)
 	}
 }
