@@ -204,6 +204,13 @@ func (b *Backend) Report(ctx context.Context, claim string, r pxe.Report, from n
 	}
 	machine := pxe.Machine{MAC: found.MAC, UUID: r.UUID, Arch: architectureOf(node)}
 	message := plaintext.Clip(r.Message, maxReported)
+	// Most reports say how far the image is, and move nothing: nothing is kept of
+	// them, so the claim that is known will do.
+	same := found
+	if r.Stage == pxe.StageInstalling && same.Progress(b.c.Now(), r.UUID) == nil && same == found {
+		b.observeReport(machine, from, r, message)
+		return nil
+	}
 	err = b.c.Claims.Update(ctx, found.MAC, func(c *Claim) error {
 		if !c.Matches(claim) {
 			return unknownClaim()
@@ -222,11 +229,15 @@ func (b *Backend) Report(ctx context.Context, claim string, r pxe.Report, from n
 	if err != nil {
 		return b.failed(machine, from, err)
 	}
+	b.observeReport(machine, from, r, message)
+	return nil
+}
+
+func (b *Backend) observeReport(m pxe.Machine, from netip.Addr, r pxe.Report, message string) {
 	b.c.Observer(pxe.Observation{
-		Time: b.c.Now(), Machine: machine, From: from, Stage: r.Stage,
+		Time: b.c.Now(), Machine: m, From: from, Stage: r.Stage,
 		Message: said(plaintext.Clip(r.Step, 64), message, plaintext.Clip(r.Disk, 256)), Done: max(r.Done, 0), Total: max(r.Total, 0),
 	})
-	return nil
 }
 
 // Credentials implements pxe.Backend. The credentials are made before the claim is
