@@ -45,6 +45,9 @@ var (
 	podAccount      = types.NamespacedName{Namespace: names.DefaultPXENamespace, Name: names.PXEDeployment}
 )
 
+// podName is the PXE pod's.
+const podName = "bench"
+
 // members is an API server with a cluster of many members on it, all declared.
 type members struct {
 	client.Client
@@ -136,6 +139,16 @@ func (m *members) make(ctx context.Context) error {
 			Kubernetes:      v1alpha1.KubernetesSpec{Version: "v1.33.5+k3s1", Files: []v1alpha1.KubernetesFiles{{Architecture: v1alpha1.AMD64, Binary: file, Images: []v1alpha1.File{file}}}},
 			OperatingSystem: "debian",
 		}},
+		// The PXE pod that we run as a process: one that is in no list is taken for gone.
+		&corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: podAccount.Namespace, Name: podName, Labels: map[string]string{
+				"app.kubernetes.io/name": "rhizome", "app.kubernetes.io/component": "pxe",
+			}},
+			Spec: corev1.PodSpec{
+				NodeName: m.name(0), ServiceAccountName: podAccount.Name, AutomountServiceAccountToken: new(bool),
+				Containers: []corev1.Container{{Name: "pxe", Image: "rhizome"}},
+			},
+		},
 	} {
 		if err := m.Create(ctx, o); err != nil {
 			return fmt.Errorf("cannot make %T: %w", o, err)

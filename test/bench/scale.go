@@ -117,7 +117,7 @@ func runScale(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, operator.stop()) }()
 	pod, err := m.start(ctx, "pxe", podAccount, "--metrics-address=0", "--health-address=0",
-		"--node-name="+m.name(0), "--pod-name=bench", "--boot-files="+m.bootFiles, "--media-dir="+m.cache)
+		"--node-name="+m.name(0), "--pod-name="+podName, "--boot-files="+m.bootFiles, "--media-dir="+m.cache)
 	if err != nil {
 		return err
 	}
