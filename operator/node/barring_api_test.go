@@ -17,20 +17,42 @@ import (
 // hostPod waits for a pod of the operator's on a machine.
 func (w *world) hostPod(on, prefix string) *corev1.Pod {
 	w.t.Helper()
+	found := w.workingPod(on, prefix)
+	if found.Spec.NodeName != on || found.Spec.Containers[0].Image != image || *found.Spec.AutomountServiceAccountToken {
+		w.t.Errorf("the pod %s is not as it must be: %+v", found.Name, found.Spec)
+	}
+	return found
+}
+
+// workingPod waits for a pod of the operator's that is about a machine.
+func (w *world) workingPod(about, prefix string) *corev1.Pod {
+	w.t.Helper()
 	var found *corev1.Pod
-	w.eventually("a pod "+prefix+" on "+on, func() string {
-		for _, p := range w.hostPods(on) {
-			if strings.HasPrefix(p.Name, prefix) {
+	w.eventually("a pod "+prefix+" about "+about, func() string {
+		for _, p := range w.hostPods(about) {
+			if strings.HasPrefix(p.Name, prefix) && p.DeletionTimestamp.IsZero() {
 				found = &p
 				return ""
 			}
 		}
 		return "is not there"
 	})
-	if found.Spec.NodeName != on || found.Spec.Containers[0].Image != image || *found.Spec.AutomountServiceAccountToken {
-		w.t.Errorf("the pod %s is not as it must be: %+v", found.Name, found.Spec)
-	}
 	return found
+}
+
+// etcdLists is what the pod that lists etcd's members finds.
+func (w *world) etcdLists(about string, members ...string) *corev1.Pod {
+	w.t.Helper()
+	p := w.workingPod(about, "etcd-"+about+"-")
+	if p.Spec.NodeName == about || !p.Spec.HostNetwork || p.Spec.HostPID || len(p.Spec.Volumes) != 1 || !p.Spec.Containers[0].VolumeMounts[0].ReadOnly {
+		w.t.Errorf("it is not as it must be: %+v", p.Spec)
+	}
+	list := []string{}
+	for _, m := range members {
+		list = append(list, `{"name":"`+m+`-0123abcd"}`)
+	}
+	w.kubeletSays(p, corev1.PodSucceeded, "["+strings.Join(list, ",")+"]")
+	return p
 }
 
 // kubeletSays is what a kubelet says of such a pod.
@@ -114,6 +136,40 @@ func TestAServerIsKeptFromStartingBeforeItLeavesEtcd(t *testing.T) {
 		return ""
 	})
 	w.pass(16 * time.Second)
+	// etcd's own list is the proof, and nothing less.
+	first := w.etcdLists("s3", "s1", "s2", "s3")
+	if got, want := strings.Join(first.Spec.Containers[0].Args, " "),
+		"etcd-members --remove=s3 --address=192.168.1.13 --tls=/var/lib/rancher/k3s/server/tls/etcd --out=/dev/termination-log"; got != want {
+		t.Errorf("it runs %s, want %s", got, want)
+	}
+	w.eventually("another look", func() string {
+		if w.workingPod("s3", "etcd-s3-").UID == first.UID {
+			w.pass(6 * time.Second)
+			return "is not taken"
+		}
+		return ""
+	})
+	w.restart()
+	if w.core("s3") == nil {
+		t.Fatal("its core Node went while etcd listed it")
+	}
+	w.kubeletSays(w.workingPod("s3", "etcd-s3-"), corev1.PodFailed, "cannot list the members of etcd")
+	w.eventually("why it waits", func() string {
+		n := w.await("s3", v1alpha1.PhaseRemoving, "Removal=True LeavingEtcd")
+		if message := meta.FindStatusCondition(n.Status.Conditions, "Removal").Message; !strings.Contains(message, "cannot list") {
+			return message
+		}
+		return ""
+	})
+	w.pass(31 * time.Second)
+	w.eventually("etcd's list without it", func() string {
+		if p := w.workingPod("s3", "etcd-s3-"); p.Status.Phase == corev1.PodFailed {
+			w.nudge()
+			return "is not asked for"
+		}
+		return ""
+	})
+	w.etcdLists("s3", "s1", "s2")
 	w.gone("s3")
 	w.eventually("what worked on it", func() string {
 		if len(w.hostPods("s3")) > 0 {
@@ -121,6 +177,39 @@ func TestAServerIsKeptFromStartingBeforeItLeavesEtcd(t *testing.T) {
 		}
 		return ""
 	})
+}
+
+// A server that k3s does not take out of etcd is taken out by etcd's own means.
+func TestAServerThatK3sDoesNotRemoveLeavesEtcd(t *testing.T) {
+	w := newWorld(t)
+	w.found()
+	w.change = withImage
+	w.member(v1alpha1.ControlPlane, "s2", "s3")
+	w.run()
+	w.leave("s3")
+	w.await("s3", v1alpha1.PhaseRemoving, "Removal=True Barring")
+	w.kubeletSays(w.hostPod("s3", "bar-s3-"), corev1.PodSucceeded, "")
+	w.await("s3", v1alpha1.PhaseRemoving, "Removal=True LeavingEtcd")
+	w.eventually("k3s is asked", func() string {
+		if w.core("s3").Annotations["etcd.k3s.cattle.io/remove"] != "true" {
+			return "not yet"
+		}
+		return ""
+	})
+	w.pass(time.Minute)
+	if got := len(w.hostPods("s3")); got != 1 {
+		t.Errorf("%d pods work on it while k3s has its time", got)
+	}
+	w.pass(61 * time.Second)
+	w.etcdLists("s3", "s1", "s2")
+	w.eventually("the proof", func() string {
+		if w.core("s3").Annotations[v1alpha1.AnnotationEtcdProof] == "" {
+			return "is not noted"
+		}
+		return ""
+	})
+	w.pass(16 * time.Second)
+	w.gone("s3")
 }
 
 // A member that stays after all may start k3s again, and not before it is certain
@@ -137,7 +226,7 @@ func TestAServerThatStaysMayStartAgain(t *testing.T) {
 	w.kubeletSays(bar, corev1.PodRunning, "")
 	w.annotate("s3", v1alpha1.AnnotationRemoval, v1alpha1.RemovalKeep)
 	w.eventually("the end of the pod", func() string {
-		if w.hostPod("s3", "bar-s3-").DeletionTimestamp.IsZero() {
+		if pods := w.hostPods("s3"); len(pods) != 1 || pods[0].DeletionTimestamp.IsZero() {
 			return "is not asked for"
 		}
 		return ""

@@ -134,7 +134,9 @@ func (o *outcome) steps(m *machine, f *fleet, further ...policy) bool {
 		case !known && !c.removedByEtcd() && overdue && f.image != "":
 			return step(v1alpha1.ReasonLeavingEtcd, "k3s was asked to remove the member from etcd, and has not said that it did: it is removed by etcd's own means", actExpel)
 		case !known && !c.removedByEtcd():
-			o.lookAt(due)
+			if !overdue {
+				o.lookAt(due)
+			}
 			return step(v1alpha1.ReasonLeavingEtcd, "etcd was asked to remove the member, and has not said that it did: see the log of k3s on the other servers")
 		case !known:
 			return step(v1alpha1.ReasonLeavingEtcd, "the member has left etcd", actMarkLeft)

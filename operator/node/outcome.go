@@ -36,6 +36,8 @@ const (
 	actLift      act = "Lift"
 	actLeaveEtcd act = "LeaveEtcd"
 	actMarkLeft  act = "MarkLeft"
+	// actExpel proves by etcd's own list that the member is gone, and sees to it.
+	actExpel act = "Expel"
 	// actDeleteCore deletes the core Node; forget its node password.
 	actDeleteCore act = "DeleteCore"
 	actForget     act = "Forget"

@@ -44,9 +44,10 @@ func TestAServerIsInstalledAnew(t *testing.T) {
 		return ""
 	})
 	w.pass(16 * time.Second)
+	w.etcdLists("s3", "s1", "s2")
 	w.await("s3", v1alpha1.PhaseWaking, "Removal=True Rebooting", "Admitted=True Admitted")
-	if got := len(w.hostPods("s3")); got != 2 {
-		t.Errorf("%d pods were made, want the one that keeps k3s from starting and the one that restarts it", got)
+	if got := len(w.hostPods("s3")); got != 3 {
+		t.Errorf("%d pods were made, want those that keep k3s from starting, read etcd's members, and restart it", got)
 	}
 	w.restart()
 	w.await("s3", v1alpha1.PhaseWaking)

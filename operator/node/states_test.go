@@ -42,6 +42,8 @@ func TestDecisions(t *testing.T) {
 	notBarred := v1alpha1.AnnotationBarred + "=it did not answer"
 	told := annotationRemove + "=true"
 	removed := annotationRemoved + "=s3-1234"
+	proven := v1alpha1.AnnotationEtcdProof + "=2026-03-01T11:00:00Z"
+	asked := func(ago time.Duration) string { return v1alpha1.AnnotationAskedEtcd + "=" + clock(t0.Add(-ago)) }
 	left := func(ago time.Duration) string { return v1alpha1.AnnotationLeftEtcd + "=" + clock(t0.Add(-ago)) }
 	servers := func(f *fleet) { f.joined("s3", true); f.joined("s4", true) }
 	for _, c := range []struct {
@@ -250,14 +252,46 @@ func TestDecisions(t *testing.T) {
 		{"a server that left etcd, which has not settled", "s3", func(f *fleet) {
 			servers(f)
 			f.deleted("s3", time.Minute)
-			f.leavingAt("s3", drained, told, removed, left(time.Minute))
+			f.leavingAt("s3", drained, told, removed, left(time.Minute), proven)
 			f.vote("s2", corev1.ConditionTrue, time.Hour)
 		}, leaving, v1alpha1.PhaseRemoving, "", 0, "s2 votes"},
 		{"a server that left etcd for good", "s3", func(f *fleet) {
 			servers(f)
 			f.deleted("s3", time.Minute)
 			f.leavingAt("s3", drained, told, removed, left(15*time.Second))
+		}, leaving, v1alpha1.PhaseRemoving, "Expel", 0, ""},
+		{"a server that left etcd for good, which is proven", "s3", func(f *fleet) {
+			servers(f)
+			f.deleted("s3", time.Minute)
+			f.leavingAt("s3", drained, told, removed, left(15*time.Second), proven)
 		}, leaving, v1alpha1.PhaseRemoving, "DeleteCore Forget Revoke Close Tidy Release", 0, ""},
+		{"a server that left etcd for good, and nothing can prove it", "s3", func(f *fleet) {
+			servers(f)
+			f.image = ""
+			f.deleted("s3", time.Minute)
+			f.leavingAt("s3", drained, told, removed, left(15*time.Second))
+		}, leaving, v1alpha1.PhaseRemoving, "DeleteCore Forget Revoke Close Tidy Release", 0, ""},
+		{"a server that k3s has a while to remove", "s3", func(f *fleet) {
+			servers(f)
+			f.deleted("s3", time.Minute)
+			f.leavingAt("s3", drained, told, asked(90*time.Second))
+		}, leaving, v1alpha1.PhaseRemoving, "", 30 * time.Second, "has not said"},
+		{"a server that k3s does not remove", "s3", func(f *fleet) {
+			servers(f)
+			f.deleted("s3", time.Minute)
+			f.leavingAt("s3", drained, told, asked(2*time.Minute))
+		}, leaving, v1alpha1.PhaseRemoving, "Expel", 0, "by etcd's own means"},
+		{"a server that k3s does not remove, and nothing can be done", "s3", func(f *fleet) {
+			servers(f)
+			f.image = ""
+			f.deleted("s3", time.Minute)
+			f.leavingAt("s3", drained, told, asked(time.Hour))
+		}, leaving, v1alpha1.PhaseRemoving, "", 0, "has not said"},
+		{"a server that was removed by etcd's own means just now", "s3", func(f *fleet) {
+			servers(f)
+			f.deleted("s3", time.Minute)
+			f.leavingAt("s3", drained, told, asked(time.Hour), left(5*time.Second), proven)
+		}, leaving, v1alpha1.PhaseRemoving, "", 10 * time.Second, "settles"},
 		{"a server whose core Node is gone already", "s3", func(f *fleet) {
 			servers(f)
 			f.deleted("s3", time.Minute)
@@ -331,7 +365,7 @@ func TestDecisions(t *testing.T) {
 		}, present, v1alpha1.PhaseReady, "Hold Lift", 0, ""},
 		{"not to be installed anew after it left etcd", "s3", func(f *fleet) {
 			servers(f)
-			f.leavingAt("s3", drained, told, removed, left(time.Minute))
+			f.leavingAt("s3", drained, told, removed, left(time.Minute), proven)
 		}, reinstalling, v1alpha1.PhaseClaimed, "Hold Open", 0, ""},
 	} {
 		f := home()
