@@ -44,6 +44,10 @@ func system(name string, format v1alpha1.Format, url v1alpha1.URL, archs ...v1al
 	return s
 }
 
+func board(endpoint, system string) *v1alpha1.PowerSpec {
+	return &v1alpha1.PowerSpec{Redfish: &v1alpha1.RedfishSpec{Endpoint: endpoint, SystemID: system}}
+}
+
 func ptr[T any](v T) *T { return &v }
 
 func TestCheck(t *testing.T) {
@@ -170,6 +174,23 @@ func TestCheck(t *testing.T) {
 			inv.Nodes[1].Spec.Architecture = v1alpha1.ARM64
 			spec(inv).Kubernetes.Files = []v1alpha1.KubernetesFiles{{Architecture: v1alpha1.AMD64}}
 		}, []want{{"FilesIncomplete", "Cluster/home", "spec.kubernetes.files", "no entry for arm64, which Node/beta needs"}}},
+		{"two machines with controllers of their own", func(inv *Inventory) {
+			inv.Nodes[0].Spec.Power, inv.Nodes[1].Spec.Power = board("https://192.168.1.20", ""), board("https://192.168.1.21", "")
+		}, nil},
+		{"two systems of one controller", func(inv *Inventory) {
+			inv.Nodes[0].Spec.Power, inv.Nodes[1].Spec.Power = board("https://192.168.1.20", "1"), board("https://192.168.1.20", "2")
+		}, nil},
+		{"one controller for two machines, in two spellings", func(inv *Inventory) {
+			inv.Nodes[0].Spec.Power, inv.Nodes[1].Spec.Power = board("https://BMC.example.org:443/redfish/v1/", ""), board("https://bmc.example.org", "")
+		}, []want{{"DuplicateBoard", "Node/beta", "spec.power.redfish.endpoint", "is the controller of Node/alpha"}}},
+		{"a controller at the machine's own address", func(inv *Inventory) { inv.Nodes[1].Spec.Power = board("https://192.168.1.11:8443", "") },
+			[]want{{"BoardIsMachine", "Node/beta", "spec.power.redfish.endpoint", "192.168.1.11 is the address of Node/beta"}}},
+		{"a controller at the router's address", func(inv *Inventory) { inv.Nodes[1].Spec.Power = board("https://192.168.1.1", "") },
+			[]want{{"BoardIsMachine", "Node/beta", "spec.power.redfish.endpoint", "192.168.1.1 is the address of the router"}}},
+		{"a controller at the virtual IP", func(inv *Inventory) { inv.Nodes[1].Spec.Power = board("https://192.168.1.5", "") },
+			[]want{{"BoardIsMachine", "Node/beta", "spec.power.redfish.endpoint", "192.168.1.5 is the address of the control plane"}}},
+		{"a controller in the load balancer pool", func(inv *Inventory) { inv.Nodes[1].Spec.Power = board("https://192.168.1.230", "") },
+			[]want{{"BoardIsMachine", "Node/beta", "spec.power.redfish.endpoint", "192.168.1.230 lies in"}}},
 
 		{"what the schema refuses is passed over", func(inv *Inventory) {
 			spec(inv).Network = v1alpha1.NetworkSpec{CIDR: "nonsense", Gateway: "nonsense", Nameservers: []v1alpha1.Address{"x"}}

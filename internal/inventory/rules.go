@@ -41,6 +41,8 @@ var rules = []rule{
 	{Rule{"AddressOutside", Error, "a Node's address is a machine's address within network.cidr: neither outside, nor the network's own, nor its broadcast address", "the machine could not be reached"}, addressOutside},
 	{Rule{"AddressIsGateway", Error, "a Node's address is not the gateway's", "the machine would take the network's router away from all others"}, addressIsGateway},
 	{Rule{"AddressInPool", Error, "a Node's address is not in the load balancer pool", "a Service could be given the machine's address"}, addressInPool},
+	{Rule{"DuplicateBoard", Error, "no two Nodes have the same Redfish endpoint and systemID", "one of them would be turned on and off in place of the other"}, duplicateBoard},
+	{Rule{"BoardIsMachine", Error, "a Redfish endpoint is not at the address of a Node, of the gateway, the virtual IP or the load balancer pool", "a machine that is off answers nobody: its controller has an address of its own"}, boardIsMachine},
 
 	{Rule{"UnknownOperatingSystem", Error, "the OperatingSystem that the Cluster or a Node names is declared", "there would be nothing to install"}, unknownOperatingSystem},
 	{Rule{"NoMedium", Error, "the OperatingSystem of a Node has a medium for the Node's architecture", "there would be nothing to install"}, noMedium},
