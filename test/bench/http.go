@@ -29,15 +29,21 @@ const (
 // measureHTTP has wrk ask for a config, for the same bytes as a file, and for media.
 // Our service decides each time what the config says, and nginx has it as a file; the
 // others are files with both. A machine asks for its config once, on a connection of
-// its own, so that is measured too, beside connections that are kept.
+// its own, so that is measured too, beside connections that are kept. What Go's
+// net/http does by itself is measured with the config's text in memory.
 func (b *pxeBench) measureHTTP(ctx context.Context) error {
 	config := fmt.Sprintf("/boot/%s/ipxe", macOf(0))
 	const file = "/loader/config.ipxe"
 	image := fmt.Sprintf("/media/%s/%s", b.media.SHA256, b.media.Name)
 	root := filepath.Join(b.dir, "www")
+	var text []byte // of the config, as our service says it
+	const library = "net/http alone"
 	subjects := []subject{
 		{ours, func(ctx context.Context) (*daemon, error) { return b.startOurs(ctx, "http") }},
 		{"nginx", func(ctx context.Context) (*daemon, error) { return b.startNginx(ctx, root) }},
+		{library, func(ctx context.Context) (*daemon, error) {
+			return startService(ctx, b.server, serviceConfig{Address: serverAddress, Text: text})
+		}},
 	}
 	ready := func(ctx context.Context) error {
 		_, err := b.get(ctx, config)
@@ -45,11 +51,11 @@ func (b *pxeBench) measureHTTP(ctx context.Context) error {
 	}
 	found, err := b.measureEach(ctx, subjects, ready, func(ctx context.Context, name string) (figures, error) {
 		if name == ours {
-			body, err := b.get(ctx, config)
-			if err != nil {
+			var err error
+			if text, err = b.get(ctx, config); err != nil {
 				return nil, err
 			}
-			if err := os.WriteFile(filepath.Join(b.bootFiles, filepath.FromSlash(file)), body, 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join(b.bootFiles, filepath.FromSlash(file)), text, 0o644); err != nil {
 				return nil, err
 			}
 			if err := b.copyTo(ctx, root, config, file, image); err != nil {
@@ -57,7 +63,11 @@ func (b *pxeBench) measureHTTP(ctx context.Context) error {
 			}
 		}
 		f := figures{}
-		for _, small := range []struct{ what, path string }{{"config", config}, {"config as a file", file}} {
+		paths := []struct{ what, path string }{{"config", config}, {"config as a file", file}}
+		if name == library {
+			paths = paths[:1]
+		}
+		for _, small := range paths {
 			for how, header := range map[string]string{"a connection each": "Connection: close", "connections kept": "Connection: keep-alive"} {
 				got, err := b.wrk(ctx, configClients, small.path, "--header", header)
 				if err != nil {
@@ -65,6 +75,9 @@ func (b *pxeBench) measureHTTP(ctx context.Context) error {
 				}
 				f[small.what+", "+how+": requests/s"] = got.requests
 			}
+		}
+		if name == library {
+			return f, nil
 		}
 		large, err := b.wrk(ctx, mediaClients, image)
 		f["media: MB/s"] = large.bytes / 1e6

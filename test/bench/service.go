@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/big"
+	"net/http"
 	"net/netip"
 	"os"
 	"runtime/pprof"
@@ -47,6 +48,7 @@ type serviceConfig struct {
 	BootFiles string
 	Media     string // directory of the media cache
 	Profile   string // where a CPU profile goes; empty: none is made
+	Text      []byte // if set, all that is served, by net/http alone
 }
 
 // runService serves until it is told to end.
@@ -54,6 +56,9 @@ func runService(ctx context.Context) (err error) {
 	var config serviceConfig
 	if err := json.NewDecoder(os.Stdin).Decode(&config); err != nil {
 		return fmt.Errorf("cannot read the service's config: %w", err)
+	}
+	if config.Text != nil {
+		return serveText(ctx, netip.AddrPortFrom(config.Address, server.DefaultHTTPPort), config.Text)
 	}
 	if config.Profile != "" {
 		file, err := os.Create(config.Profile)
@@ -95,6 +100,23 @@ func runService(ctx context.Context) (err error) {
 	return s.Serve(ctx)
 }
 
+// serveText answers every request with the text, as few lines of Go as that takes.
+func serveText(ctx context.Context, address netip.AddrPort, text []byte) error {
+	s := &http.Server{
+		Addr: address.String(), ReadHeaderTimeout: time.Minute,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			_, _ = w.Write(text)
+		}),
+	}
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+	defer stop()
+	if err := s.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
 // declared is the backend that both front ends use, with every machine under an open
 // claim.
 func declared(config serviceConfig) (*provision.Backend, error) {
@@ -127,15 +149,15 @@ func declared(config serviceConfig) (*provision.Backend, error) {
 		all.Nodes, claims = append(all.Nodes, node), append(claims, claim)
 	}
 	all = all.Indexed()
-	http := netip.AddrPortFrom(config.Address, server.DefaultHTTPPort)
-	https := netip.AddrPortFrom(config.Address, server.DefaultHTTPSPort)
+	plain := netip.AddrPortFrom(config.Address, server.DefaultHTTPPort)
+	secure := netip.AddrPortFrom(config.Address, server.DefaultHTTPSPort)
 	return provision.NewBackend(provision.Config{
 		Inventory: func() inventory.Inventory { return all },
 		Claims:    provision.NewLedger(claims, nil),
 		Credentials: func(context.Context, *v1alpha1.Node, provision.Claim) ([]k3s.File, error) {
 			return nil, errors.New("no machine joins anything here")
 		},
-		Service: provision.Service{BaseURL: "http://" + http.String(), SecureURL: "https://" + https.String(), CA: []byte("none")},
+		Service: provision.Service{BaseURL: "http://" + plain.String(), SecureURL: "https://" + secure.String(), CA: []byte("none")},
 		Now:     time.Now,
 	})
 }

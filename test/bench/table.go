@@ -32,7 +32,7 @@ type table struct {
 func (t *table) compare(prefix string, subjects []subject, found map[string]figures) {
 	for _, what := range slices.Sorted(maps.Keys(found[ours])) {
 		for _, s := range subjects {
-			if s.name != ours {
+			if _, measured := found[s.name][what]; s.name != ours && measured {
 				t.rows = append(t.rows, row{prefix + what, found[ours][what], s.name, found[s.name][what]})
 			}
 		}
