@@ -310,6 +310,7 @@ func TestTheSchemaRefusesBadValues(t *testing.T) {
 		{"pushes at the port of the probes", `{gitops: {pushPort: 8081}}`, "/gitops/pushPort"},
 		{"pushes at the port of metrics", `{gitops: {pushPort: 8443}}`, "gitops.pushPort must not be metrics.port"},
 		{"pushes at a port that takes privileges", `{gitops: {pushPort: 80}}`, "/gitops/pushPort"},
+		{"a port of a controller that is none", `{networkPolicy: {powerPorts: [0]}}`, "/networkPolicy/powerPorts/0"},
 		{"no port to a repository", `{networkPolicy: {repositoryPorts: []}}`, "/networkPolicy/repositoryPorts"},
 		{"a port that is none", `{networkPolicy: {apiServerPorts: [0]}}`, "/networkPolicy/apiServerPorts"},
 		{"a toleration with a typing error", `{tolerations: [{keys: a}]}`, "tolerations"},
