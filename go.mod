@@ -87,7 +87,6 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
-require github.com/kdomanski/iso9660 v0.4.0 // indirect
 
 require (
 	cel.dev/expr v0.19.1 // indirect

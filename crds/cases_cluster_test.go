@@ -86,6 +86,12 @@ var clusterRefused = slices.Concat([]bad{
 	cidrRefused("cluster", "spec.loadBalancerPool"),
 	cidrRefused("cluster", "spec.kubernetes.podCIDR"),
 	cidrRefused("cluster", "spec.kubernetes.serviceCIDR"),
+	[]bad{
+		{name: "an executable without a digest", of: "cluster", set: fields{"spec.kubernetes.files[0].binary.sha256": remove{}},
+			field: "spec.kubernetes.files[0].binary", message: "must have a url and its sha256"},
+		{name: "an archive of images without a URL", of: "cluster", set: fields{"spec.kubernetes.files[0].images[0].url": remove{}},
+			field: "spec.kubernetes.files[0].images[0]", message: "must have a url and its sha256"},
+	},
 	fileRefused("cluster", "spec.kubernetes.files[0].binary"),
 	fileRefused("cluster", "spec.kubernetes.files[0].images[0]"),
 	nameRefused("cluster", "spec.operatingSystem", "an OperatingSystem"),

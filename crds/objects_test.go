@@ -87,6 +87,26 @@ spec:
   kernelArguments: ["console=ttyS0,115200n8", "console=tty0", quiet]
   template: {name: cloud-config}
 `,
+	"kickstart": `
+apiVersion: rhizome.dev/v1alpha1
+kind: OperatingSystem
+metadata: {name: fedora-42}
+spec:
+  format: Kickstart
+  media:
+  - architecture: amd64
+    files:
+    - path: images/pxeboot/vmlinuz
+      url: https://example.org/os/images/pxeboot/vmlinuz
+      sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+    - path: boot/initrd.img
+      url: https://example.org/os/images/pxeboot/initrd.img
+    - path: images/install.img
+      url: file:///srv/install.img
+    kernel: images/pxeboot/vmlinuz
+    initrd: boot/initrd.img
+    packages: https://example.org/os
+`,
 	"node": `
 apiVersion: rhizome.dev/v1alpha1
 kind: Node

@@ -113,6 +113,9 @@ type Kernel struct {
 type Document struct {
 	ContentType string
 	Body        []byte
+	// Parts are further documents of an init config, by the name below its path. The
+	// same call makes them all.
+	Parts map[string]Document
 }
 
 // Stage is how far a machine has come.

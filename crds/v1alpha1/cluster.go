@@ -181,12 +181,14 @@ type KubernetesFiles struct {
 	// Architecture of the files.
 	Architecture Architecture `json:"architecture"`
 	// Binary is the k3s executable.
+	// +kubebuilder:validation:XValidation:rule="has(self.url) && has(self.sha256)",message="must have a url and its sha256"
 	Binary File `json:"binary"`
 	// Images are archives of container images (tar, tar.gz or tar.zst) that every
 	// node imports before it starts pods.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:XValidation:rule="has(self.url) && has(self.sha256)",message="must have a url and its sha256"
 	Images []File `json:"images,omitempty"`
 }
 

@@ -48,7 +48,12 @@ const (
 // OperatingSystemSpec describes an operating system.
 //
 // +kubebuilder:validation:XValidation:rule="self.format == 'Image' || self.media.all(m, !has(m.compression))",message="compression is only of a disk image: remove it, or set format to Image",fieldPath=".media"
-// +kubebuilder:validation:XValidation:rule="self.format != 'Image' || self.media.all(m, !m.url.matches('[.](qcow2|vmdk|vdi|vhdx?|iso|tar)([.](gz|xz|zst))?$'))",message="must be raw disk images with format Image: convert others with 'qemu-img convert -O raw', and compress the result",fieldPath=".media"
+// +kubebuilder:validation:XValidation:rule="self.format != 'Image' || self.media.all(m, !has(m.url) || !m.url.matches('[.](qcow2|vmdk|vdi|vhdx?|iso|tar)([.](gz|xz|zst))?$'))",message="must be raw disk images with format Image: convert others with 'qemu-img convert -O raw', and compress the result",fieldPath=".media"
+// +kubebuilder:validation:XValidation:rule="self.format != 'Image' || self.media.all(m, has(m.url) && !has(m.kernel) && !has(m.initrd) && !has(m.packages))",message="must each have a url and nothing of an installer (files, kernel, initrd, packages) with format Image",fieldPath=".media"
+// +kubebuilder:validation:XValidation:rule="self.format != 'Autoinstall' || self.media.all(m, has(m.url) && !has(m.packages))",message="must each have the url of the live server's ISO and no packages with format Autoinstall",fieldPath=".media"
+// +kubebuilder:validation:XValidation:rule="self.format != 'Preseed' || self.media.all(m, has(m.files))",message="must each have the files of the Debian Installer for the network (linux and initrd.gz) with format Preseed: an ISO has another installer",fieldPath=".media"
+// +kubebuilder:validation:XValidation:rule="self.format != 'Kickstart' || self.media.all(m, has(m.url) || has(m.packages))",message="must each have the url of an ISO with packages, or files and the URL of packages, with format Kickstart",fieldPath=".media"
+// +kubebuilder:validation:XValidation:rule="self.format == 'Image' || self.media.all(m, !has(m.url) || m.url.matches('[.]iso$'))",message="must be an ISO with this format: its name ends in .iso",fieldPath=".media"
 type OperatingSystemSpec struct {
 	// Format of the init config, and with it of the media.
 	Format Format `json:"format"`
@@ -85,7 +90,13 @@ const (
 	CompressionZstd Compression = "Zstd"
 )
 
-// Medium is the installation medium of one architecture.
+// Medium is the installation medium of one architecture: a disk image or an ISO by
+// its url, or the single files of an installer.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.url) != has(self.files)",message="must have either url or files"
+// +kubebuilder:validation:XValidation:rule="has(self.url) || !has(self.sha256)",message="sha256 is of the file at url: put those of files beside them"
+// +kubebuilder:validation:XValidation:rule="!has(self.files) || (self.files.exists(f, f.path == (has(self.kernel) ? self.kernel : 'linux')) || self.files.exists(f, f.path == (has(self.kernel) ? self.kernel : 'images/pxeboot/vmlinuz')))",message="must have the kernel among files: name its path in kernel",fieldPath=".files"
+// +kubebuilder:validation:XValidation:rule="!has(self.files) || (self.files.exists(f, f.path == (has(self.initrd) ? self.initrd : 'initrd.gz')) || self.files.exists(f, f.path == (has(self.initrd) ? self.initrd : 'images/pxeboot/initrd.img')))",message="must have the initial ramdisk among files: name its path in initrd",fieldPath=".files"
 type Medium struct {
 	// Architecture of the medium.
 	Architecture Architecture `json:"architecture"`
@@ -94,6 +105,44 @@ type Medium struct {
 	// the URL's path (.gz, .xz, .zst; anything else is not compressed).
 	// +optional
 	Compression Compression `json:"compression,omitempty"`
+	// Files of an installer that is no ISO, which are served to the machine as one
+	// tree.
+	// +optional
+	// +listType=map
+	// +listMapKey=path
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	Files []TreeFile `json:"files,omitempty"`
+	// Kernel is the path of the installer's kernel in the ISO or among files. Empty:
+	// where the distribution has it (Kickstart images/pxeboot/vmlinuz, Preseed linux,
+	// Autoinstall casper/vmlinuz).
+	// +optional
+	Kernel TreePath `json:"kernel,omitempty"`
+	// Initrd is the path of the installer's initial ramdisk. Empty: where the
+	// distribution has it (images/pxeboot/initrd.img, initrd.gz, casper/initrd).
+	// +optional
+	Initrd TreePath `json:"initrd,omitempty"`
+	// Packages is where the installer fetches packages, which it verifies by their
+	// signatures: with Kickstart an installation tree (empty: the ISO), with Preseed a
+	// mirror of Debian (empty: http://deb.debian.org/debian).
+	// +optional
+	Packages URL `json:"packages,omitempty"`
+}
+
+// TreePath is the path of a file in an ISO or among files, such as
+// images/pxeboot/vmlinuz.
+//
+// +kubebuilder:validation:MaxLength=255
+// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$')",message="must be a path such as images/pxeboot/vmlinuz: letters, digits, dots, dashes and underscores between single slashes, no part beginning with a dot"
+type TreePath string
+
+// TreeFile is one file of an installer.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.url)",message="must have a url"
+type TreeFile struct {
+	// Path that the machine asks for.
+	Path TreePath `json:"path"`
+	File `json:",inline"`
 }
 
 // OperatingSystemStatus is what is so.

@@ -54,10 +54,13 @@ type MAC string
 // File is something to download: where it is and what it must be.
 type File struct {
 	// URL says where the file is.
-	URL URL `json:"url"`
+	// +optional
+	URL URL `json:"url,omitempty"`
 	// SHA256 is the digest of the file as it is downloaded. A file that differs is
-	// never used.
-	SHA256 SHA256 `json:"sha256"`
+	// never used, and one whose digest is not known is not either: 'bootstrapper media
+	// lock' fills it in.
+	// +optional
+	SHA256 SHA256 `json:"sha256,omitempty"`
 }
 
 // SecretReference names a Secret in the operator's namespace.

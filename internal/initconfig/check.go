@@ -58,8 +58,14 @@ func (c NodeConfig) checkInstallation() error {
 	case i.Disk.MinBytes < 0 || i.Disk.MaxBytes < 0:
 		return refuse("the disk's size is negative")
 	}
-	if block, rest := pem.Decode(i.CA); block == nil || block.Type != "CERTIFICATE" || strings.TrimSpace(string(rest)) != "" {
-		return refuse("the certificate authority is not one certificate in PEM form")
+	for rest := []byte(strings.TrimSpace(string(i.CA))); ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil || block.Type != "CERTIFICATE" {
+			return refuse("the authority is no certificate in PEM form")
+		}
+		if len(rest) == 0 {
+			break
+		}
 	}
 	for _, u := range i.ReportURLs {
 		if err := plainURL(u, "https"); err != nil {

@@ -83,17 +83,20 @@ func TestWhatAnInstallerCannotBeToldIsRefused(t *testing.T) {
 		change func(*NodeConfig)
 		want   string
 	}{
-		"nothing":             {func(c *NodeConfig) { c.Installation = nil }, "nothing is said about the installation"},
-		"host name":           {func(c *NodeConfig) { c.HostName = "a b" }, "not a host name"},
-		"no report":           {func(c *NodeConfig) { c.Installation.ReportURLs = nil }, "no URL for reports"},
-		"reports in plain":    {func(c *NodeConfig) { c.Installation.ReportURLs[1] = "http://x/" }, "not a plain URL of https"},
-		"blank in a URL":      {func(c *NodeConfig) { c.Installation.ReportURLs[0] = "https://x/a b" }, "not a plain URL of https"},
-		"quote in a URL":      {func(c *NodeConfig) { c.Installation.Packages = `http://x/"$(reboot)"` }, "not a plain URL of http or https"},
-		"password in a URL":   {func(c *NodeConfig) { c.Installation.Packages = "http://me:secret@x/" }, "not a plain URL of http or https"},
-		"no claim":            {func(c *NodeConfig) { c.Installation.Claim = "" }, "the claim is empty"},
-		"line in the claim":   {func(c *NodeConfig) { c.Installation.Claim = "a\nb" }, "the claim is empty or holds"},
-		"no authority":        {func(c *NodeConfig) { c.Installation.CA = []byte("-") }, "not one certificate"},
-		"two authorities":     {func(c *NodeConfig) { c.Installation.CA = []byte(authority + authority) }, "not one certificate"},
+		"nothing":           {func(c *NodeConfig) { c.Installation = nil }, "nothing is said about the installation"},
+		"host name":         {func(c *NodeConfig) { c.HostName = "a b" }, "not a host name"},
+		"no report":         {func(c *NodeConfig) { c.Installation.ReportURLs = nil }, "no URL for reports"},
+		"reports in plain":  {func(c *NodeConfig) { c.Installation.ReportURLs[1] = "http://x/" }, "not a plain URL of https"},
+		"blank in a URL":    {func(c *NodeConfig) { c.Installation.ReportURLs[0] = "https://x/a b" }, "not a plain URL of https"},
+		"quote in a URL":    {func(c *NodeConfig) { c.Installation.Packages = `http://x/"$(reboot)"` }, "not a plain URL of http or https"},
+		"password in a URL": {func(c *NodeConfig) { c.Installation.Packages = "http://me:secret@x/" }, "not a plain URL of http or https"},
+		"no claim":          {func(c *NodeConfig) { c.Installation.Claim = "" }, "the claim is empty"},
+		"line in the claim": {func(c *NodeConfig) { c.Installation.Claim = "a\nb" }, "the claim is empty or holds"},
+		"no authority":      {func(c *NodeConfig) { c.Installation.CA = nil }, "no certificate"},
+		"a key": {func(c *NodeConfig) {
+			c.Installation.CA = []byte(strings.ReplaceAll(authority, "CERTIFICATE", "PRIVATE KEY"))
+		}, "no certificate"},
+		"text behind":         {func(c *NodeConfig) { c.Installation.CA = []byte(authority + "x") }, "no certificate"},
 		"line in the serial":  {func(c *NodeConfig) { c.Installation.Disk.Serial = "a\nreport https://x" }, "control character"},
 		"negative size":       {func(c *NodeConfig) { c.Installation.Disk.MaxBytes = -1 }, "size is negative"},
 		"letters in the unit": {func(c *NodeConfig) { c.Units[0].Name = "a b.service" }, "with its suffix"},

@@ -38,7 +38,7 @@ type Installation struct {
 	// ReportURLs are where reports are posted, over HTTPS: the next one where one
 	// does not answer.
 	ReportURLs []string
-	// CA is the PEM certificate of the authority that vouches for them, alone.
+	// CA is the PEM certificate, or several, of the authority that vouches for them.
 	CA []byte
 	// Claim of this installation. It is a secret of the installation, good for one
 	// exchange over HTTPS; the init config alone carries it.

@@ -39,7 +39,7 @@ func node(name string, role v1alpha1.Role, mac v1alpha1.MAC, address v1alpha1.Ad
 func system(name string, format v1alpha1.Format, url v1alpha1.URL, archs ...v1alpha1.Architecture) v1alpha1.OperatingSystem {
 	s := v1alpha1.OperatingSystem{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.OperatingSystemSpec{Format: format}}
 	for _, a := range archs {
-		s.Spec.Media = append(s.Spec.Media, v1alpha1.Medium{Architecture: a, File: v1alpha1.File{URL: url}})
+		s.Spec.Media = append(s.Spec.Media, v1alpha1.Medium{Architecture: a, File: v1alpha1.File{URL: url, SHA256: v1alpha1.SHA256(strings.Repeat("0", 64))}})
 	}
 	return s
 }
@@ -165,10 +165,16 @@ func TestCheck(t *testing.T) {
 		{"no medium for an architecture", func(inv *Inventory) {
 			inv.OperatingSystems[0].Spec.Media, inv.Nodes[1].Spec.Architecture = inv.OperatingSystems[0].Spec.Media[:1], v1alpha1.ARM64
 		}, []want{{"NoMedium", "Node/beta", "spec.architecture", "OperatingSystem/debian has no medium for arm64"}}},
-		{"a format of a later release", func(inv *Inventory) { inv.OperatingSystems[0].Spec.Format = v1alpha1.FormatKickstart },
-			[]want{{"FormatUnsupported", "OperatingSystem/debian", "spec.format", "cannot install the format Kickstart, which Node/alpha needs"}}},
-		{"a format of a later release that no node uses is sound", func(inv *Inventory) {
-			inv.OperatingSystems = append(inv.OperatingSystems, system("fedora", v1alpha1.FormatKickstart, "https://example.org/fedora.iso", v1alpha1.AMD64))
+		{"a medium without its digest", func(inv *Inventory) { inv.OperatingSystems[0].Spec.Media[0].SHA256 = "" },
+			[]want{{"MediumNotLocked", "OperatingSystem/debian", "spec.media[0].sha256", "which Node/alpha needs, is not used while its digest is not known"}}},
+		{"a file without its digest", func(inv *Inventory) {
+			inv.OperatingSystems[0].Spec.Media[0].File = v1alpha1.File{}
+			inv.OperatingSystems[0].Spec.Media[0].Files = []v1alpha1.TreeFile{{Path: "linux", File: v1alpha1.File{URL: "https://example.org/linux"}}}
+		}, []want{{"MediumNotLocked", "OperatingSystem/debian", "spec.media[0].files[0].sha256", "https://example.org/linux, which Node/alpha needs"}}},
+		{"a medium without its digest that no node uses is sound", func(inv *Inventory) {
+			fedora := system("fedora", v1alpha1.FormatKickstart, "https://example.org/fedora.iso", v1alpha1.AMD64)
+			fedora.Spec.Media[0].SHA256 = ""
+			inv.OperatingSystems = append(inv.OperatingSystems, fedora)
 		}, nil},
 		{"files of one architecture of two", func(inv *Inventory) {
 			inv.Nodes[1].Spec.Architecture = v1alpha1.ARM64

@@ -46,7 +46,7 @@ var rules = []rule{
 
 	{Rule{"UnknownOperatingSystem", Error, "the OperatingSystem that the Cluster or a Node names is declared", "there would be nothing to install"}, unknownOperatingSystem},
 	{Rule{"NoMedium", Error, "the OperatingSystem of a Node has a medium for the Node's architecture", "there would be nothing to install"}, noMedium},
-	{Rule{"FormatUnsupported", Error, "the OperatingSystem of a Node has a format that this release can install: Image", "the others stand in the API for later releases"}, formatUnsupported},
+	{Rule{"MediumNotLocked", Error, "the digests of the medium that a Node is installed from are known", "a file is used only if it is what was meant"}, mediumNotLocked},
 	{Rule{"FilesIncomplete", Warning, "kubernetes.files, if it is set, lists the architecture of every Node", "the others would take the release from the k3s project, not from where the listed ones come"}, filesIncomplete},
 }
 
@@ -316,15 +316,36 @@ func noMedium(c *checker) {
 	}
 }
 
-// supported are the formats that this release can install.
-var supported = []v1alpha1.Format{v1alpha1.FormatImage}
-
-func formatUnsupported(c *checker) {
-	c.systems(func(i int, n *v1alpha1.Node) {
-		if f := c.inv.OperatingSystems[i].Spec.Format; f != "" && !slices.Contains(supported, f) {
-			c.find(kindOperatingSystem, i, "spec.format", "use a cloud image and the format Image", "this release cannot install the format %s, which Node/%s needs", f, n.Name)
+func mediumNotLocked(c *checker) {
+	type place struct{ system, medium int }
+	seen := map[place]bool{}
+	for i := range c.inv.Nodes {
+		system, medium, err := c.inv.MediumOf(&c.inv.Nodes[i])
+		if err != nil {
+			continue // said by another rule
 		}
-	})
+		at := place{
+			slices.IndexFunc(c.inv.OperatingSystems, func(o v1alpha1.OperatingSystem) bool { return o.Name == system.Name }),
+			slices.IndexFunc(system.Spec.Media, func(m v1alpha1.Medium) bool { return m.Architecture == medium.Architecture }),
+		}
+		if at.system < 0 || seen[at] {
+			continue
+		}
+		seen[at] = true
+		say := func(field string, url v1alpha1.URL) {
+			c.find(kindOperatingSystem, at.system, field, "run 'bootstrapper media lock' on the manifest, which downloads the file and fills in its digest",
+				"is missing: %s, which Node/%s needs, is not used while its digest is not known", url, c.inv.Nodes[i].Name)
+		}
+		field := fmt.Sprintf("spec.media[%d]", at.medium)
+		if medium.URL != "" && medium.SHA256 == "" {
+			say(field+".sha256", medium.URL)
+		}
+		for j, f := range medium.Files {
+			if f.SHA256 == "" {
+				say(fmt.Sprintf("%s.files[%d].sha256", field, j), f.URL)
+			}
+		}
+	}
 }
 
 func filesIncomplete(c *checker) {

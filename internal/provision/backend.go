@@ -2,7 +2,6 @@ package provision
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -178,18 +177,6 @@ func (b *Backend) InitConfig(ctx context.Context, mac pxe.MAC, from netip.Addr) 
 		return pxe.Document{}, b.failed(machine, from, err)
 	}
 	return doc, nil
-}
-
-func (b *Backend) document(inv inventory.Inventory, node *v1alpha1.Node, claim Claim) (pxe.Document, error) {
-	p, err := b.plan(inv, node, claim)
-	if err != nil {
-		return pxe.Document{}, err
-	}
-	body, err := json.Marshal(p)
-	if err != nil {
-		return pxe.Document{}, fmt.Errorf("cannot encode the install plan of %s: %w", node.Name, err)
-	}
-	return pxe.Document{ContentType: "application/json", Body: body}, nil
 }
 
 // maxReported is how much of an installer's message is kept, in bytes: enough for

@@ -170,8 +170,10 @@ func TestAnInitConfigIsRefusedAndSeenToBe(t *testing.T) {
 		{"consumed", []Claim{consumed()}, nil, alphaMAC, time.Hour, RuleClaimConsumed, RuleClaimConsumed},
 		{"failed", []Claim{failedClaim()}, nil, alphaMAC, time.Hour, RuleClaimFailed, RuleClaimFailed},
 		{"nothing to install", []Claim{openClaim()}, broken, alphaMAC, 0, "spec.kubernetes.files", ""},
-		{"no renderer", []Claim{openClaim()}, func(i *inventory.Inventory) { i.OperatingSystems[0].Spec.Format = v1alpha1.FormatKickstart },
-			alphaMAC, 0, "OperatingSystem/debian: spec.format: format Kickstart is not supported yet by this release: use format Image", ""},
+		{"no renderer", []Claim{openClaim()}, func(i *inventory.Inventory) { i.OperatingSystems[0].Spec.Format = "Floppy" },
+			alphaMAC, 0, `OperatingSystem/debian: spec.format: there is no format "Floppy"`, ""},
+		{"no digest", []Claim{openClaim()}, func(i *inventory.Inventory) { i.OperatingSystems[0].Spec.Media[0].SHA256 = "" },
+			alphaMAC, 0, "OperatingSystem/debian: spec.media: the digest of https://example.org/debian.raw.zst?x=1 is not known", ""},
 	} {
 		s := newScene(t, c.claims...)
 		if c.change != nil {

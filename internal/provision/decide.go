@@ -45,14 +45,19 @@ func Decide(inv inventory.Inventory, m pxe.Machine, claim *Claim, now time.Time)
 		d.Reason = err.Error()
 		return d
 	}
-	system, _, err := inv.MediumOf(node)
+	system, medium, err := inv.MediumOf(node)
+	if err != nil {
+		d.Reason = err.Error()
+		return d
+	}
+	kernel, err := kernelOf(d.Arch, system, medium, node, net)
 	if err != nil {
 		d.Reason = err.Error()
 		return d
 	}
 	d.Action = pxe.Install
 	d.Reason = fmt.Sprintf("the claim of %s is open until %s", node.Name, clock(claim.Expires))
-	d.Kernel = installerKernel(d.Arch, system)
+	d.Kernel = kernel
 	return d
 }
 
@@ -81,20 +86,6 @@ func noteworthy(err error) (*pxe.Refusal, bool) {
 		return nil, false
 	}
 	return refusal, refusal.Rule == RuleWrongArch || refusal.Rule == RuleWrongMachine
-}
-
-func installerKernel(arch pxe.Arch, system *v1alpha1.OperatingSystem) pxe.Kernel {
-	dir := "/installer/" + string(arch)
-	return pxe.Kernel{
-		Path:    dir + "/vmlinuz",
-		Initrds: []string{dir + "/initrd.img"},
-		Args: append([]string{
-			"rhizome.init=${base}/init/${mac}",
-			"rhizome.mac=${mac}",
-			// A kernel that has panicked restarts, into the machine's own disk.
-			"panic=60",
-		}, system.Spec.KernelArguments...),
-	}
 }
 
 func loaderOf(c *v1alpha1.Cluster, n *v1alpha1.Node) pxe.LoaderPolicy {

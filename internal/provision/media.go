@@ -12,6 +12,7 @@ import (
 	"github.com/rhizome-dev/rhizome/internal/k3s"
 	"github.com/rhizome-dev/rhizome/pxe/installer/plan"
 	"github.com/rhizome-dev/rhizome/pxe/media"
+	"github.com/rhizome-dev/rhizome/pxe/media/tree"
 )
 
 // Kind is what a machine needs a file for.
@@ -20,6 +21,9 @@ type Kind string
 // The kinds.
 const (
 	KindImage   Kind = "image"   // the disk image
+	KindISO     Kind = "ISO"     // the ISO that a distribution's installer is in
+	KindFile    Kind = "file"    // one file of such an installer
+	KindListing Kind = "listing" // which of these files make a tree
 	KindBinary  Kind = "k3s"     // the k3s executable
 	KindArchive Kind = "archive" // an archive of container images
 )
@@ -32,6 +36,10 @@ type Medium struct {
 
 // Path is where the PXE service serves the medium.
 func (m Medium) Path() string { return "/media/" + m.SHA256 + "/" + url.PathEscape(m.Name) }
+
+// TreePath is where the PXE service serves the files of an installer, of which the
+// medium is the ISO or the listing, without a slash at the end.
+func (m Medium) TreePath() string { return "/tree/" + m.SHA256 }
 
 // ReleaseSums is the URL of the checksums of the k3s project's release, if the
 // cluster declares no files for this architecture; empty if it does. Whoever
@@ -73,10 +81,15 @@ func WithRelease(c v1alpha1.Cluster, arch v1alpha1.Architecture, sums []byte) (v
 }
 
 // Media are the files that a node needs, in the order in which it needs them:
-// the disk image, the k3s executable, the declared image archives, and extra ones
+// the disk image or what its distribution's installer is made of (the ISO or listing
+// first), the k3s executable, the declared image archives, and extra ones
 // such as the operator's. extra are for the node's architecture.
 func Media(inv inventory.Inventory, node *v1alpha1.Node, extra ...media.Source) ([]Medium, error) {
-	_, medium, err := inv.MediumOf(node)
+	system, medium, err := inv.MediumOf(node)
+	if err != nil {
+		return nil, err
+	}
+	all, err := systemMedia(system, medium)
 	if err != nil {
 		return nil, err
 	}
@@ -89,10 +102,7 @@ func Media(inv inventory.Inventory, node *v1alpha1.Node, extra ...media.Source) 
 		return nil, fmt.Errorf("Cluster/%s: spec.kubernetes.files: the files of k3s %s for %s are not known: the release's checksums were not read yet",
 			cluster.Name, cluster.Spec.Kubernetes.Version, medium.Architecture)
 	}
-	all := []Medium{
-		{KindImage, source(medium.File)},
-		{KindBinary, source(files.Binary)},
-	}
+	all = append(all, Medium{KindBinary, source(files.Binary)})
 	for _, image := range files.Images {
 		all = append(all, Medium{KindArchive, source(image)})
 	}
@@ -114,6 +124,46 @@ func Media(inv inventory.Inventory, node *v1alpha1.Node, extra ...media.Source) 
 		names[m.Name] = m.SHA256
 	}
 	return all, nil
+}
+
+// systemMedia are the files of an operating system; the first is the image, or the
+// one that names the installer's tree.
+func systemMedia(system *v1alpha1.OperatingSystem, medium *v1alpha1.Medium) ([]Medium, error) {
+	unlocked := func(url v1alpha1.URL) error {
+		return fmt.Errorf("OperatingSystem/%s: spec.media: the digest of %s is not known, so it is not used: run 'bootstrapper media lock' on the manifest, or fill in sha256",
+			system.Name, url)
+	}
+	if len(medium.Files) == 0 {
+		if medium.SHA256 == "" {
+			return nil, unlocked(medium.URL)
+		}
+		kind := KindISO
+		if system.Spec.Format == v1alpha1.FormatImage {
+			kind = KindImage
+		}
+		return []Medium{{kind, source(medium.File)}}, nil
+	}
+	var all []Medium
+	var entries []tree.Entry
+	for _, f := range medium.Files {
+		if f.SHA256 == "" {
+			return nil, unlocked(f.URL)
+		}
+		all = append(all, Medium{KindFile, source(f.File)})
+		entries = append(entries, tree.Entry{Path: string(f.Path), SHA256: string(f.SHA256)})
+	}
+	listing, err := tree.Listing(entries)
+	if err != nil {
+		return nil, fmt.Errorf("OperatingSystem/%s: spec.media: %w", system.Name, err)
+	}
+	return append([]Medium{{KindListing, media.Inline("listing", listing)}}, all...), nil
+}
+
+// installerPaths are where the distributions have kernel and initial ramdisk.
+var installerPaths = map[v1alpha1.Format][2]v1alpha1.TreePath{
+	v1alpha1.FormatKickstart:   {"images/pxeboot/vmlinuz", "images/pxeboot/initrd.img"},
+	v1alpha1.FormatPreseed:     {"linux", "initrd.gz"},
+	v1alpha1.FormatAutoinstall: {"casper/vmlinuz", "casper/initrd"},
 }
 
 func source(f v1alpha1.File) media.Source {

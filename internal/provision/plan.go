@@ -13,46 +13,21 @@ import (
 
 const reportPath = "/v1/report"
 
-// plan is the init config of the format Image: what the in-memory installer does.
-func (b *Backend) plan(inv inventory.Inventory, node *v1alpha1.Node, claim Claim) (plan.Plan, error) {
-	system, medium, err := inv.MediumOf(node)
-	if err != nil {
-		return plan.Plan{}, err
-	}
-	renderer, err := initconfig.For(*system)
-	if err != nil {
-		return plan.Plan{}, err
-	}
-	files, err := Media(inv, node, b.c.Archives(medium.Architecture)...)
-	if err != nil {
-		return plan.Plan{}, err
-	}
-	service := b.c.Service
-	service.Others = b.c.Others()
-	config, err := NodeConfig(inv, node, claim, service, files)
-	if err != nil {
-		return plan.Plan{}, err
-	}
-	documents, err := renderer.Render(config)
-	if err != nil {
-		return plan.Plan{}, fmt.Errorf("Node/%s: %w", node.Name, err)
-	}
+// plan is what the in-memory installer does, all but the image's compression.
+func (b *Backend) plan(node *v1alpha1.Node, claim Claim, service Service, image Medium, documents map[string][]byte, n initconfig.Network) plan.Plan {
 	seed := map[string]string{}
 	for name, content := range documents {
 		seed[name] = string(content)
 	}
-	image := files[slices.IndexFunc(files, func(m Medium) bool { return m.Kind == KindImage })]
-	n := config.Network
 	out := plan.Plan{
 		Node:      node.Name,
 		Claim:     claim.ID,
 		CA:        string(service.CA),
 		ReportURL: service.SecureURL + reportPath,
 		Image: plan.Image{
-			URL:         service.BaseURL + image.Path(),
-			SHA256:      image.SHA256,
-			Compression: compression(*medium),
-			Size:        b.c.MediaSize(image.SHA256),
+			URL:    service.BaseURL + image.Path(),
+			SHA256: image.SHA256,
+			Size:   b.c.MediaSize(image.SHA256),
 		},
 		Disk:    diskHint(node),
 		Seed:    seed,
@@ -65,7 +40,7 @@ func (b *Backend) plan(inv inventory.Inventory, node *v1alpha1.Node, claim Claim
 	for _, ns := range n.Nameservers {
 		out.Network.Nameservers = append(out.Network.Nameservers, ns.String())
 	}
-	return out, nil
+	return out
 }
 
 // NodeConfig is what a node's installed system is to be: a machine that fetches

@@ -58,6 +58,8 @@ func (c *Cache) Fetch(ctx context.Context, src Source, progress func(done, total
 			err = c.download(ctx, src, u, progress)
 		case "file":
 			err = c.copyFrom(ctx, src, u)
+		case "data":
+			err = c.unpackInline(ctx, src, u)
 		default:
 			err = fmt.Errorf("cannot fetch %s: scheme %q: want http, https or file", src.URL, u.Scheme)
 		}

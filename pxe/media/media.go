@@ -23,7 +23,7 @@ import (
 
 // Source is a file to be had: where it is and what it must be.
 type Source struct {
-	URL    string // http, https or file
+	URL    string // http, https or file; data as made by Inline
 	SHA256 string // 64 lower-case hexadecimal digits
 	Name   string // for people and for the path it is served under; empty: the last part of the URL's path
 	// Attempts is how often in a row a download may fail without a single byte having

@@ -54,7 +54,9 @@ func (h *Handlers) Plain() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /", h.bootFile)
 	mux.HandleFunc("GET /init/{mac}", h.initConfig)
+	mux.HandleFunc("GET /init/{mac}/{part}", h.initConfigPart)
 	mux.HandleFunc("GET /media/{sha256}/{name}", h.media)
+	mux.HandleFunc("GET /tree/{sha256}/{path...}", h.treeFile)
 	return counted(pxe.ProtocolHTTP, h.meter(), tidyPath(mux))
 }
 
@@ -117,8 +119,8 @@ func body(file *bootfs.File) io.ReadSeeker {
 }
 
 func (h *Handlers) media(w http.ResponseWriter, r *http.Request) {
-	digest := strings.ToLower(r.PathValue("sha256"))
-	if h.Media == nil || len(digest) != 64 || strings.Trim(digest, "0123456789abcdef") != "" {
+	digest, ok := digestOf(r)
+	if h.Media == nil || !ok {
 		http.NotFound(w, r)
 		return
 	}
@@ -131,6 +133,12 @@ func (h *Handlers) media(w http.ResponseWriter, r *http.Request) {
 	h.send(w, r, content{
 		ReadSeeker: file, size: size, contentType: "application/octet-stream", etag: `"` + digest + `"`,
 	}, pxe.Observation{Stage: pxe.StageMedia, Message: r.PathValue("name")})
+}
+
+// digestOf is the digest in a request's path.
+func digestOf(r *http.Request) (string, bool) {
+	digest := strings.ToLower(r.PathValue("sha256"))
+	return digest, len(digest) == 64 && strings.Trim(digest, "0123456789abcdef") == ""
 }
 
 // content is a file to send.
@@ -159,6 +167,11 @@ func (h *Handlers) send(w http.ResponseWriter, r *http.Request, c content, seen 
 // initConfig hands out the init config, which consumes the claim: so there is no
 // HEAD for it.
 func (h *Handlers) initConfig(w http.ResponseWriter, r *http.Request) {
+	h.handOut(w, r, func(doc pxe.Document) (pxe.Document, bool) { return doc, true })
+}
+
+// handOut gives out what choose takes of the init config.
+func (h *Handlers) handOut(w http.ResponseWriter, r *http.Request, choose func(pxe.Document) (pxe.Document, bool)) {
 	if r.Method != http.MethodGet {
 		w.Header().Set("Allow", http.MethodGet)
 		http.Error(w, "the init config is handed out by GET only", http.StatusMethodNotAllowed)
@@ -172,6 +185,11 @@ func (h *Handlers) initConfig(w http.ResponseWriter, r *http.Request) {
 	doc, err := h.Backend.InitConfig(r.Context(), mac, remote(r))
 	if err != nil {
 		h.fail(w, r, err)
+		return
+	}
+	doc, ok := choose(doc)
+	if !ok {
+		http.NotFound(w, r)
 		return
 	}
 	w.Header().Set("Content-Type", doc.ContentType)
