@@ -43,8 +43,7 @@ func TestADeadWorkerIsRepairedStepByStep(t *testing.T) {
 	if said := w.repair("w1", "False Observing"); !strings.HasPrefix(said, "rule 3: ") {
 		t.Errorf("the refusal says %q", said)
 	}
-	w.pass(time.Minute)
-	w.peer("w1", v1alpha1.AnswerNothing)
+	w.later(time.Minute, "w1")
 	w.repair("w1", "True Wake")
 	if r := w.node("w1").Status.Repair; r.Acted != nil || r.Intended == nil || r.Wakes() {
 		t.Errorf("it is done before it was written down for a while: %+v", r)
@@ -56,17 +55,14 @@ func TestADeadWorkerIsRepairedStepByStep(t *testing.T) {
 	if got := healing.Repairing(w)(); got != "w1" {
 		t.Errorf("Repairing says %q", got)
 	}
-	w.pass(10 * time.Minute)
-	w.peer("w1", v1alpha1.AnswerNothing)
+	w.later(10*time.Minute, "w1")
 	w.repair("w1", "False BackOff")
-	w.pass(time.Minute)
-	w.peer("w1", v1alpha1.AnswerNothing)
+	w.later(time.Minute, "w1")
 	w.begun("w1", v1alpha1.RepairWake)
 	w.acted("w1", v1alpha1.RepairWake, 2)
-	w.pass(10 * time.Minute)
+	w.later(10*time.Minute, "w1")
 	w.repair("w1", "False BackOff")
-	w.pass(2 * time.Minute)
-	w.peer("w1", v1alpha1.AnswerNothing)
+	w.later(2*time.Minute, "w1")
 	w.begun("w1", v1alpha1.RepairReinstall)
 	r := w.acted("w1", v1alpha1.RepairReinstall, 1)
 	if r.Reinstall == "" || r.Snapshot != "" {
@@ -104,8 +100,7 @@ func TestADryRunOnlySays(t *testing.T) {
 	if got := gathered(t)["rhizome_repairs_dry_run_total{action=Wake}"] - before["rhizome_repairs_dry_run_total{action=Wake}"]; got != 1 {
 		t.Errorf("counted %v times", got)
 	}
-	w.pass(24 * time.Hour)
-	w.peer("w1", v1alpha1.AnswerNothing)
+	w.later(24*time.Hour, "w1")
 	w.repair("w1", "False DryRun")
 	if n := w.node("w1"); n.Status.Repair != nil && n.Status.Repair.Action != "" || len(n.Status.Repairs) != 0 {
 		t.Errorf("a dry run did something: %+v %+v", n.Status.Repair, n.Status.Repairs)
@@ -127,13 +122,13 @@ func TestAStormStopsEverythingAndCoolsDown(t *testing.T) {
 	w.kubelet("w3", corev1.ConditionTrue)
 	w.repair("w1", "False CoolDown")
 	w.healing("False CoolDown")
+	w.pass(time.Minute)
 	w.kill() // what a storm was is not forgotten with the operator
 	w.run()
-	w.pass(20 * time.Minute)
-	w.peer("w1", v1alpha1.AnswerNothing)
+	w.watched("w1")
+	w.later(20*time.Minute, "w1")
 	w.repair("w1", "False CoolDown")
-	w.pass(10 * time.Minute)
-	w.peer("w1", v1alpha1.AnswerNothing)
+	w.later(10*time.Minute, "w1")
 	w.repair("w1", "True Wake")
 	w.healing("True Repairing")
 }
@@ -176,12 +171,11 @@ func TestAnotherOperatorBeginsToWatchAnew(t *testing.T) {
 	w.repair("w1", "False Observing")
 	w.kill()
 	w.run()
-	w.pass(9 * time.Minute)
-	w.peer("w1", v1alpha1.AnswerNothing)
-	time.Sleep(time.Second) // it could have begun
+	w.watched("w1")
+	w.later(9*time.Minute, "w1")
+	w.healing("True Watching")
 	w.repair("w1", "False Observing")
-	w.pass(time.Minute)
-	w.peer("w1", v1alpha1.AnswerNothing)
+	w.later(time.Minute, "w1")
 	w.begun("w1", v1alpha1.RepairWake)
 	w.acted("w1", v1alpha1.RepairWake, 1)
 	// What was begun is gone on with.
@@ -199,15 +193,13 @@ func TestWhoIsGivenUpWaitsForAPerson(t *testing.T) {
 	w.die(10*time.Minute, "w1")
 	w.begun("w1", v1alpha1.RepairWake)
 	w.acted("w1", v1alpha1.RepairWake, 1)
-	w.pass(5 * time.Minute)
+	w.later(5*time.Minute, "w1")
 	w.repair("w1", "False BackOff")
-	w.pass(time.Minute)
-	w.peer("w1", v1alpha1.AnswerNothing)
+	w.later(time.Minute, "w1")
 	w.repair("w1", "False Quarantined")
 	w.remembers("w1", "Wake TimedOut", "Quarantine GivenUp")
 	w.event("w1", "Quarantined")
-	w.pass(48 * time.Hour)
-	w.peer("w1", v1alpha1.AnswerNothing)
+	w.later(48*time.Hour, "w1")
 	w.repair("w1", "False Quarantined")
 	w.annotate(node("w1"), v1alpha1.AnnotationRetry, "I changed its power supply")
 	w.begun("w1", v1alpha1.RepairWake)
@@ -254,9 +246,15 @@ func TestAPersonsWordThatAMachineIsOff(t *testing.T) {
 	w := newWorld(t, v1alpha1.HealingEnabled)
 	w.annotate(node("w1"), v1alpha1.AnnotationPoweredOff, "last summer")
 	w.run()
+	w.eventually("what was said of a member that is well", func() string {
+		if r := w.node("w1").Status.Repair; r == nil || r.Honoured["powered-off"] != "last summer" {
+			return "is not noted"
+		}
+		return ""
+	})
 	w.die(time.Minute, "w1")
 	w.repair("w1", "False Observing")
-	if len(w.core("w1").Spec.Taints) != 0 {
+	if w.core("w1").Annotations[v1alpha1.AnnotationFenced] != "" {
 		t.Error("what was said of another failure was taken for a proof")
 	}
 	w.annotate(node("w1"), v1alpha1.AnnotationPoweredOff, "today")
@@ -341,8 +339,7 @@ func TestTheOperatorsOwnServer(t *testing.T) {
 	w.runsOn = "s2"
 	w.run()
 	w.repair("s1", "False Observing")
-	w.pass(10 * time.Minute)
-	w.peer("s1", v1alpha1.AnswerNothing)
+	w.later(10*time.Minute, "s1")
 	w.begun("s1", v1alpha1.RepairWake)
 	w.acted("s1", v1alpha1.RepairWake, 1)
 }

@@ -2,11 +2,13 @@ package healing
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
@@ -84,7 +86,11 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	var nodes v1alpha1.NodeList
 	var clusters v1alpha1.ClusterList
 	for _, list := range []client.ObjectList{&nodes, &clusters} {
-		if err := (*reader).List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+		err := (*reader).List(ctx, list, client.UnsafeDisableDeepCopy)
+		if notStarted := new(cache.ErrCacheNotStarted); errors.As(err, &notStarted) {
+			return // nothing is known yet
+		}
+		if err != nil {
 			out <- prometheus.NewInvalidMetric(c.sick, err)
 			return
 		}
@@ -107,13 +113,13 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			storm = 1
 		}
 	}
-	gauge := func(d *prometheus.Desc, n int, labels ...string) {
+	put := func(d *prometheus.Desc, n int, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
 	}
 	for _, reason := range sickReasons {
-		gauge(c.sick, sick[reason], reason)
+		put(c.sick, sick[reason], reason)
 	}
-	gauge(c.quarantined, quarantined)
-	gauge(c.repairing, repairing)
-	gauge(c.storm, storm)
+	put(c.quarantined, quarantined)
+	put(c.repairing, repairing)
+	put(c.storm, storm)
 }

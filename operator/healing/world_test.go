@@ -200,8 +200,33 @@ func (w *world) kubelet(name string, ready corev1.ConditionStatus) {
 // peer is what the PXE pod on w5 finds.
 func (w *world) peer(name string, answer v1alpha1.ReachAnswer) {
 	w.t.Helper()
+	w.found(name, answer, w.clock())
+}
+
+func (w *world) found(name string, answer v1alpha1.ReachAnswer, at time.Time) {
+	w.t.Helper()
 	w.controller(name, func(n *v1alpha1.Node) {
-		n.Status.Reach = []v1alpha1.Reach{{From: "w5", At: metav1.NewTime(w.clock()), Answer: answer}}
+		n.Status.Reach = []v1alpha1.Reach{{From: "w5", At: metav1.NewTime(at), Answer: answer}}
+	})
+}
+
+// later lets time pass in which a peer still cannot reach a machine.
+func (w *world) later(d time.Duration, name string) {
+	w.t.Helper()
+	w.found(name, v1alpha1.AnswerNothing, w.clock().Add(d))
+	w.pass(d)
+}
+
+// watched waits until the operator that runs has begun to see a member sick now.
+func (w *world) watched(name string) {
+	w.t.Helper()
+	since := "since " + w.clock().UTC().Format(time.RFC3339)
+	w.eventually("the clock over "+name, func() string {
+		c := meta.FindStatusCondition(w.node(name).Status.Conditions, v1alpha1.ConditionHealthy)
+		if c == nil || !strings.HasSuffix(c.Message, since) {
+			return fmt.Sprintf("the condition is %+v, want %s", c, since)
+		}
+		return ""
 	})
 }
 
@@ -212,10 +237,10 @@ func (w *world) die(d time.Duration, all ...string) {
 		w.kubelet(name, corev1.ConditionUnknown)
 	}
 	w.sick(all[0], v1alpha1.ReasonSickSilent)
-	w.pass(d)
 	for _, name := range all {
-		w.peer(name, v1alpha1.AnswerNothing)
+		w.found(name, v1alpha1.AnswerNothing, w.clock().Add(d))
 	}
+	w.pass(d)
 }
 
 func (w *world) node(name string) *v1alpha1.Node {
