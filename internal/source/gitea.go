@@ -197,11 +197,10 @@ type Migration struct {
 	Owner, Name string
 	// From is the URL to clone, with the user name and password for it, if any.
 	From, Username, Password string
+	// Stale is how long a migration may take before what is there of it is taken for a
+	// leftover. Zero: an hour.
+	Stale time.Duration
 }
-
-// stale is how long a migration may take before what is there of it is taken for a
-// leftover.
-const stale = time.Hour
 
 // Migrate copies a repository: the organisation is made if it is not there, and the
 // repository is private and no mirror. Gitea answers when it is done, which may take
@@ -210,7 +209,8 @@ const stale = time.Hour
 //
 // Gitea keeps the empty repository of a migration that failed, so that a person
 // reads why, and refuses another. It is taken away: of this migration at once, and
-// of one that nobody knows the end of after an hour.
+// of one that nobody knows the end of after an hour, if git can read that it has no
+// commits.
 func (g *Gitea) Migrate(ctx context.Context, m Migration) error {
 	c, err := g.asAdmin(ctx)
 	if err != nil {
@@ -231,7 +231,10 @@ func (g *Gitea) Migrate(ctx context.Context, m Migration) error {
 			}
 		}
 	}
-	if err := g.discard(ctx, c, m, stale); err != nil {
+	if m.Stale == 0 {
+		m.Stale = time.Hour
+	}
+	if err := g.discard(ctx, c, m, m.Stale); err != nil {
 		return err
 	}
 	_, answer, err := c.MigrateRepo(gitea.MigrateRepoOption{
@@ -269,9 +272,10 @@ func (g *Gitea) discard(ctx context.Context, c *gitea.Client, m Migration, age t
 	}
 	if age > 0 {
 		// It may have been pushed to since.
-		if empty, err := g.empty(ctx, repo); err != nil {
-			return fmt.Errorf("cannot look whether what is left of a migration has commits; if it has none, delete it in Gitea: %s", Redact(err.Error()))
-		} else if !empty {
+		switch empty, err := g.empty(ctx, repo); {
+		case err != nil:
+			return g.makeReadable(c, err)
+		case !empty:
 			return nil
 		}
 	}
@@ -279,6 +283,23 @@ func (g *Gitea) discard(ctx context.Context, c *gitea.Client, m Migration, age t
 		return fmt.Errorf("cannot take away what is left of a migration: %s", Redact(err.Error()))
 	}
 	return nil
+}
+
+// reinitMissing is Gitea's own task that makes an empty repository where it has a
+// record of one and no files, and touches nothing else.
+const reinitMissing = "reinit_missing_repos"
+
+// makeReadable is for what is left of a migration when git cannot read it. A Gitea that
+// died before it had made the files has a record alone, and only it can say so: it is
+// asked to make the files, so that git, the next time, says whether there are commits.
+// Nothing is deleted that could not be read.
+func (g *Gitea) makeReadable(c *gitea.Client, unreadable error) error {
+	if _, err := c.RunCronTasks(reinitMissing); err != nil {
+		return fmt.Errorf("cannot look whether what is left of a migration has commits, and Gitea does not mend it; if it has none, delete it in Gitea: %s; %s",
+			Redact(unreadable.Error()), Redact(err.Error()))
+	}
+	return fmt.Errorf("cannot look whether what is left of a migration has commits; Gitea was asked to make what has no files (%s), and it is looked at again: %s",
+		reinitMissing, Redact(unreadable.Error()))
 }
 
 // Token makes a token that may read repositories and nothing else. One of the same

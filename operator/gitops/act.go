@@ -28,12 +28,6 @@ const (
 	taskMigrate = "migrate"
 )
 
-// The waits before a task that failed is begun again.
-const (
-	installAgain = time.Minute
-	migrateAgain = time.Minute
-)
-
 // migrateTimeout bounds the wait for Gitea's answer. Gitea goes on without it.
 const migrateTimeout = 30 * time.Minute
 
@@ -162,7 +156,7 @@ func syncedTo(w *world) string {
 // install begins to install Argo CD, or to put back what is gone.
 func (r *reconciler) install(ctx context.Context, g *v1alpha1.GitOps) {
 	spec, log := g.Spec.ArgoCD, ctrl.LoggerFrom(ctx)
-	r.tasks.begin(taskInstall, r.Now, installAgain, func() error {
+	r.tasks.begin(taskInstall, r.Now, r.TryAgain, func() error {
 		h, err := helm(r.installer, spec.Namespace, log)
 		if err != nil {
 			return err
@@ -185,10 +179,11 @@ func (r *reconciler) do(ctx context.Context, w *world, v verdict) error {
 		m := source.Migration{
 			Owner: w.access.owner, Name: w.access.name, From: w.access.seed.url,
 			Username: string(w.access.seedData[source.KeyUsername]), Password: string(w.access.seedData[source.KeyPassword]),
+			Stale: r.MigrationStale,
 		}
 		gitea := *w.access.gitea
 		gitea.Client = &http.Client{Timeout: migrateTimeout}
-		r.tasks.begin(taskMigrate, r.Now, migrateAgain, func() error {
+		r.tasks.begin(taskMigrate, r.Now, r.TryAgain, func() error {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), migrateTimeout)
 			defer cancel()
 			return gitea.Migrate(ctx, m)

@@ -96,6 +96,12 @@ type Options struct {
 	// FallBackAfter is how long a home must not have been sound before the layers may
 	// go back to the seed. Zero: half an hour.
 	FallBackAfter time.Duration
+	// TryAgain is how long an installation or a migration that failed is left alone.
+	// Zero: a minute.
+	TryAgain time.Duration
+	// MigrationStale is how long an empty repository of a migration whose end nobody
+	// knows is left alone. Zero: an hour.
+	MigrationStale time.Duration
 	// HoldOff is how long the switch waits after one that was rolled back; it doubles
 	// with each, up to a day. Zero: ten minutes.
 	HoldOff time.Duration
@@ -108,7 +114,7 @@ func (o *Options) complete() error {
 	for _, d := range []struct {
 		of *time.Duration
 		is time.Duration
-	}{{&o.Poll, 30 * time.Second}, {&o.SwitchTimeout, 10 * time.Minute}, {&o.FallBackAfter, 30 * time.Minute}, {&o.HoldOff, 10 * time.Minute}} {
+	}{{&o.Poll, 30 * time.Second}, {&o.SwitchTimeout, 10 * time.Minute}, {&o.FallBackAfter, 30 * time.Minute}, {&o.HoldOff, 10 * time.Minute}, {&o.TryAgain, time.Minute}, {&o.MigrationStale, time.Hour}} {
 		if *d.of == 0 {
 			*d.of = d.is
 		}

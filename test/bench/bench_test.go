@@ -118,3 +118,20 @@ apiserver_request_total_other{verb="GET"} 1
 		}
 	}
 }
+
+func TestBenchmarksOfGoAreRead(t *testing.T) {
+	const text = `goos: linux
+BenchmarkAPushUntilArgoCDHasSyncedIt/webhook-2         	       5	         3.500 longest-s	         1.250 median-s
+BenchmarkAPushUntilArgoCDHasSyncedIt/polling-2         	       5	        31.00 longest-s	        16.40 median-s
+PASS
+`
+	got, err := parseBenchmark(text)
+	if err != nil || got["webhook"]["median-s"] != 1.25 || got["polling"]["longest-s"] != 31 {
+		t.Errorf("got %v, %v", got, err)
+	}
+	for _, bad := range []string{"", strings.Replace(text, "polling", "other", 1), strings.Replace(text, "16.40", "none", 1), strings.Replace(text, "16.40", "0", 1)} {
+		if _, err := parseBenchmark(bad); err == nil {
+			t.Errorf("read without an error: %s", bad)
+		}
+	}
+}

@@ -34,6 +34,15 @@ type Server struct {
 	http           *http.Server // nil: stopped
 	user, password string       // user empty: anybody may read and write
 	fetches        map[string]int
+	hold           *hold // nil: nobody waits
+}
+
+// hold is where requests wait.
+type hold struct {
+	of       func(*http.Request) bool
+	waiting  chan struct{} // closed when the first one waits
+	first    sync.Once
+	released chan struct{}
 }
 
 // Start starts a server without repositories, that asks for no credentials. It
@@ -102,6 +111,34 @@ func (s *Server) Require(user, password string) {
 	s.user, s.password = user, password
 }
 
+// Hold makes the requests that it is shown wait, as a slow line does, until they are
+// released; a test that ends releases them. What is returned is closed when the first
+// one waits.
+func (s *Server) Hold(t testing.TB, of func(*http.Request) bool) (waiting <-chan struct{}, release func()) {
+	t.Helper()
+	h := &hold{of: of, waiting: make(chan struct{}), released: make(chan struct{})}
+	s.mu.Lock()
+	s.hold = h
+	s.mu.Unlock()
+	release = sync.OnceFunc(func() {
+		s.mu.Lock()
+		if s.hold == h {
+			s.hold = nil
+		}
+		s.mu.Unlock()
+		close(h.released)
+	})
+	t.Cleanup(release)
+	return h.waiting, release
+}
+
+// ClonedByGit shows requests for commits by git itself, as a Gitea that migrates runs
+// it: neither questions where the branches are, nor those of programs that speak git's
+// protocol by themselves.
+func ClonedByGit(r *http.Request) bool {
+	return strings.HasSuffix(r.URL.Path, "/git-upload-pack") && strings.HasPrefix(r.UserAgent(), "git/")
+}
+
 // Fetches is how often the repository's branches were asked for by those who
 // mean to read it.
 func (s *Server) Fetches(repository string) int {
@@ -113,8 +150,15 @@ func (s *Server) Fetches(repository string) int {
 // ServeHTTP answers one request of a git client.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
-	user, password := s.user, s.password
+	user, password, hold := s.user, s.password, s.hold
 	s.mu.Unlock()
+	if hold != nil && hold.of(r) {
+		hold.first.Do(func() { close(hold.waiting) })
+		select {
+		case <-hold.released:
+		case <-r.Context().Done():
+		}
+	}
 	givenUser, givenPassword, _ := r.BasicAuth()
 	if user != "" && (givenUser != user || subtle.ConstantTimeCompare([]byte(givenPassword), []byte(password)) != 1) {
 		w.Header().Set("WWW-Authenticate", `Basic realm="git"`)

@@ -108,3 +108,36 @@ func TestCredentialsAreAskedFor(t *testing.T) {
 		t.Errorf("once credentials are no more asked for: %q, %v", got, err)
 	}
 }
+
+func TestAClonedRepositoryMayBeHeldUp(t *testing.T) {
+	s := Start(t)
+	s.Repository(t, "lab")
+	want := s.Clone(t, "lab").Commit(t, "first", map[string]string{"a": "1\n"})
+	waiting, release := s.Hold(t, ClonedByGit)
+	head := make(chan string, 1)
+	go func() {
+		cmd := exec.CommandContext(context.Background(), "git", "clone", "--quiet", s.URL("lab"), ".")
+		cmd.Dir = t.TempDir()
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir, "GIT_CONFIG_NOSYSTEM=1", "GIT_TERMINAL_PROMPT=0"}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			head <- string(out)
+			return
+		}
+		out, err := exec.CommandContext(context.Background(), "git", "-C", cmd.Dir, "rev-parse", "HEAD").Output()
+		if err != nil {
+			head <- err.Error()
+			return
+		}
+		head <- strings.TrimSpace(string(out))
+	}()
+	<-waiting
+	select {
+	case got := <-head:
+		t.Fatalf("it was not held up: %s", got)
+	default:
+	}
+	release()
+	if got := <-head; got != want {
+		t.Errorf("the clone has %q, want %q", got, want)
+	}
+}
