@@ -251,6 +251,9 @@ func Write(dir string, files map[string][]byte) error {
 		paths = append(paths, path)
 	}
 	slices.Sort(paths)
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return fmt.Errorf("cannot write the repository: %s is not a directory: name another", dir)
+	}
 	var there []string
 	for _, path := range paths {
 		_, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(path)))

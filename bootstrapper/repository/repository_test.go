@@ -220,3 +220,16 @@ func TestWhatAFlagSaysIsReadAsThatText(t *testing.T) {
 		t.Errorf("two lines became %q", content)
 	}
 }
+
+func TestARepositoryIsNotWrittenIntoAFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Write(file, map[string][]byte{"a.yaml": nil}); err == nil || !strings.Contains(err.Error(), file+" is not a directory: name another") {
+		t.Errorf("error = %v", err)
+	}
+	if content, err := os.ReadFile(file); err != nil || string(content) != "mine" {
+		t.Errorf("the file holds %q, %v", content, err)
+	}
+}
