@@ -92,7 +92,7 @@ func newRootCommand() *cobra.Command {
 			return cmd.Help()
 		},
 	})
-	root.AddCommand(newInitCommand(), newCheckCommand(), newSeedCommand(), newDiscoveredCommand())
+	root.AddCommand(newInitCommand(), newCheckCommand(), newSeedCommand(), newDiscoveredCommand(), newMediaCommand())
 	return root
 }
 

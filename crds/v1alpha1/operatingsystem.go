@@ -45,6 +45,12 @@ const (
 	FormatAutoinstall Format = "Autoinstall"
 )
 
+// AnnotationChecksums of an OperatingSystem names where the publisher of its media
+// says what they must be: https URLs of SHA256SUMS, SHA512SUMS or CHECKSUM files, with
+// blanks between several. 'bootstrapper media lock' checks what it pins against them;
+// nothing else looks at it.
+const AnnotationChecksums = "rhizome.dev/checksums"
+
 // OperatingSystemSpec describes an operating system.
 //
 // +kubebuilder:validation:XValidation:rule="self.format == 'Image' || self.media.all(m, !has(m.compression))",message="compression is only of a disk image: remove it, or set format to Image",fieldPath=".media"

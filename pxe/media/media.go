@@ -130,3 +130,7 @@ func isDigest(s string) bool {
 	}
 	return true
 }
+
+// Trust makes downloads by another transport than the usual one, such as one that
+// knows a private certificate authority. It is called before the first download.
+func (c *Cache) Trust(transport http.RoundTripper) { c.client = &http.Client{Transport: transport} }
