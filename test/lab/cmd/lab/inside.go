@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -55,6 +56,9 @@ func kubectlCommand() *cobra.Command {
 }
 
 func kubectl(dir string, s state, args ...string) error {
+	if !exists(filepath.Join(dir, kubeconfig)) {
+		return errors.New("there is no cluster yet: the seed has not written its kubeconfig; `lab status` shows the machine's console")
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return err

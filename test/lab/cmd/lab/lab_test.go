@@ -203,6 +203,7 @@ func TestLabUpLeavesTheLabToLookAtAndDownLeavesNothing(t *testing.T) {
 		}
 	}
 	expect(0, "machine node1  off  UEFI", "status")
+	expect(1, "there is no cluster yet", "kubectl", "get", "nodes")
 	expect(0, "10.77.0.2/24", "exec", "--", "ip", "-brief", "address")
 	// What the cluster would follow, and install Argo CD from.
 	expect(0, "refs/heads/main", "exec", "--", "git", "ls-remote", "http://10.77.0.1/lab.git")
