@@ -63,7 +63,7 @@ const Manager = "rhizome-gitops"
 // Argo CD is installed in the name of another account: its chart makes all rights in
 // the cluster, and only who has them may give them. That account reads the
 // credentials that the GitOps names, too, and gives Argo CD its own, so that the
-// operator itself may read no Secret but those that it knows by name. It is used for
+// operator itself has no right to the Secrets of Argo CD's namespace. It is used for
 // nothing else.
 //
 // +kubebuilder:rbac:groups="",resources=serviceaccounts,resourceNames=rhizome-installer,verbs=impersonate,namespace=release
