@@ -16,15 +16,15 @@ import (
 )
 
 // atTheSeed brings a scene to where every layer is ready from the seed, Gitea is
-// down, and the operator is stopped.
-func atTheSeed(t *testing.T, change func(*Options)) *scene {
+// down, and the operator is stopped. environment is of Argo CD's programs.
+func atTheSeed(t *testing.T, change func(*Options), environment ...string) *scene {
 	t.Helper()
 	s := setUp(t)
 	if change != nil {
 		change(&s.options)
 	}
 	s.operate()
-	s.argoCD()
+	s.argoCD(environment...)
 	s.says("ready from the seed", seed, map[string]string{"Ready": "True GitOpsReady"})
 	s.count()
 	s.stop()

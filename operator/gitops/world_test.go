@@ -231,7 +231,7 @@ func (s *scene) operate() {
 
 // argoCD plays the nodes on which Argo CD's pods run: its programs run beside the
 // API server, and what would be said of the pods is said by the test.
-func (s *scene) argoCD() {
+func (s *scene) argoCD(environment ...string) {
 	s.t.Helper()
 	s.until("Argo CD is installed", func(ctx context.Context) string {
 		for name, o := range map[string]client.Object{
@@ -252,7 +252,7 @@ func (s *scene) argoCD() {
 		}
 		return ""
 	})
-	s.argo = argocd.Run(s.t, s.config, argocd.InNamespace(s.argoNamespace))
+	s.argo = argocd.Run(s.t, s.config, argocd.InNamespace(s.argoNamespace), argocd.Environment(environment...))
 }
 
 // until asks until there is nothing left to say.
