@@ -57,6 +57,7 @@ func (h *Handlers) Plain() http.Handler {
 	mux.HandleFunc("GET /init/{mac}/{part}", h.initConfigPart)
 	mux.HandleFunc("GET /media/{sha256}/{name}", h.media)
 	mux.HandleFunc("GET /tree/{sha256}/{path...}", h.treeFile)
+	mux.HandleFunc("GET /tree/{sha256}", http.NotFound) // the mux would redirect
 	return counted(pxe.ProtocolHTTP, h.meter(), tidyPath(mux))
 }
 
