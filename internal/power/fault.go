@@ -2,6 +2,7 @@ package power
 
 import (
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -80,8 +81,13 @@ func untrusted(err error) bool {
 func plain(err error, limit int, secrets ...[]byte) error {
 	text := err.Error()
 	for _, s := range secrets {
-		if len(s) > 0 {
-			text = strings.ReplaceAll(text, string(s), "(secret)")
+		if len(s) == 0 {
+			continue
+		}
+		text = strings.ReplaceAll(text, string(s), "(secret)")
+		// As JSON writes it, without the quotes around it.
+		if quoted, err := json.Marshal(string(s)); err == nil {
+			text = strings.ReplaceAll(text, string(quoted[1:len(quoted)-1]), "(secret)")
 		}
 	}
 	return errors.New(plaintext.Clip(text, limit))

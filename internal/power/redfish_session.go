@@ -2,6 +2,7 @@ package power
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -104,7 +105,8 @@ func (s *session) forbidden(doing string, err error) error {
 }
 
 func (s *session) plain(err error) error {
-	return plain(err, 600, s.secret[KeyPassword])
+	basic := base64.StdEncoding.EncodeToString(slices.Concat(s.secret[KeyUsername], []byte(":"), s.secret[KeyPassword]))
+	return plain(err, 600, s.secret[KeyPassword], []byte(basic))
 }
 
 // system reads the machine's system. A session that the controller does not know

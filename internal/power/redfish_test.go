@@ -302,12 +302,19 @@ func TestAnAccountWithoutTheRightIsSaidToLackIt(t *testing.T) {
 }
 
 func TestAControllerThatRepeatsThePasswordIsNotQuoted(t *testing.T) {
-	s := setUp(t, bmc.Habits{})
-	s.Interrupt(func(w http.ResponseWriter, _ *http.Request) bool {
-		bmc.Refuse(w, http.StatusUnauthorized, "the password "+password+" is wrong\x1b[2J")
-		return true
-	})
-	mustBe(t, s.driver(t).TurnOn(t.Context()), v1alpha1.ReasonPowerCredentials, "(secret)")
+	for _, secret := range []string{password, `with "quotes" and \`} {
+		s := setUp(t, bmc.Habits{NoSessions: true})
+		s.secret[KeyPassword] = []byte(secret)
+		s.Interrupt(func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path == "/redfish/v1/" {
+				return false
+			}
+			bmc.Refuse(w, http.StatusUnauthorized, "the password "+secret+" is wrong\x1b[2J: "+r.Header.Get("Authorization"))
+			return true
+		})
+		err := s.driver(t).TurnOn(t.Context())
+		mustBe(t, err, v1alpha1.ReasonPowerCredentials, "the password (secret) is wrong", "Basic (secret)")
+	}
 }
 
 func TestALinkToAnotherPlaceIsNotFollowed(t *testing.T) {

@@ -254,7 +254,7 @@ func (w *world) run() {
 		Now: w.clock, Live: live, PXENamespace: pxeNS,
 		Driver: func(n *v1alpha1.Node) (drivers.Driver, error) {
 			return drivers.For(n, drivers.Options{
-				Timing: drivers.Timing{Poll: 10 * time.Millisecond, Within: 2 * time.Second},
+				Timing: drivers.Timing{Poll: 10 * time.Millisecond, Within: time.Minute},
 				Secrets: func(ctx context.Context, name string) (map[string][]byte, error) {
 					var s corev1.Secret
 					err := live.Get(ctx, client.ObjectKey{Namespace: system, Name: name}, &s)
