@@ -72,7 +72,7 @@ func (s snapshot) save(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	asked, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
 	status, err := c.Status(asked, s.endpoint)

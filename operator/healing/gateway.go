@@ -62,7 +62,7 @@ func echo(ctx context.Context, address netip.Addr) error {
 	if err != nil {
 		return fmt.Errorf("cannot send an echo: %w", err)
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	if due, ok := ctx.Deadline(); ok {
 		if err := c.SetDeadline(due); err != nil {
 			return err

@@ -404,10 +404,10 @@ func (w *world) begun(name string, action v1alpha1.RepairAction) {
 
 // board is a board management controller that drives a machine which is on or off.
 type board struct {
-	mu             sync.Mutex
-	on             bool
-	starts, halts  int
-	onStart, onOff func()
+	mu            sync.Mutex
+	on            bool
+	starts, halts int
+	onStart       func()
 }
 
 func (b *board) Running() bool { b.mu.Lock(); defer b.mu.Unlock(); return b.on }
