@@ -87,6 +87,7 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
+require github.com/mikelolasagasti/xz v1.0.1 // indirect
 
 require (
 	cel.dev/expr v0.19.1 // indirect

@@ -77,7 +77,7 @@ func TestTheDebianInstallerIsLedByItsPreseedFile(t *testing.T) {
 		Interface: lab.BridgeName, Address: l.Network.Laptop, BootFiles: bootFiles(t), Cache: t.TempDir(),
 		Cluster: inv.Clusters[0], System: inv.OperatingSystems[0], Node: inv.Nodes[0],
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Minute)
 	defer cancel()
 	if err := m.PowerOn(ctx); err != nil {
 		t.Fatal(err)

@@ -1,13 +1,12 @@
 package stream
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+	"github.com/mikelolasagasti/xz"
 
 	"github.com/rhizome-dev/rhizome/pxe/installer/plan"
 )
@@ -15,6 +14,10 @@ import (
 // zstdWindow is the largest window that a zstd image may ask for, in bytes: what
 // zstd --long=27 and -22 --ultra make. It bounds the memory needed.
 const zstdWindow = 128 << 20
+
+// xzDictionary is the largest dictionary that an xz image may ask for, in bytes: what
+// xz -9 makes. It bounds the memory needed.
+const xzDictionary = 64 << 20
 
 // Decompress reads r as one of plan's compressions. Files of several members or
 // frames one after the other are read as one.
@@ -29,7 +32,7 @@ func Decompress(compression string, r io.Reader) (io.ReadCloser, error) {
 		}
 		return d, nil
 	case plan.XZ:
-		d, err := xz.NewReader(bufio.NewReaderSize(r, 1<<16))
+		d, err := xz.NewReader(r, xzDictionary)
 		if err != nil {
 			return nil, fmt.Errorf("this is not an xz file: %w", err)
 		}
