@@ -24,6 +24,7 @@ import (
 	"helm.sh/helm/v3/pkg/repo"
 	"helm.sh/helm/v3/pkg/storage"
 	"helm.sh/helm/v3/pkg/storage/driver"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
@@ -178,32 +179,52 @@ func installChart(ctx context.Context, h *action.Configuration, spec v1alpha1.Ar
 	if last != nil {
 		return upgrade(ctx, h, spec.Namespace, chart, values)
 	}
+	if err := define(h, chart); err != nil {
+		return err
+	}
 	install := action.NewInstall(h)
 	install.ReleaseName, install.Namespace, install.CreateNamespace, install.Timeout = argoRelease, spec.Namespace, true, helmTimeout
+	install.SkipCRDs = true
 	if _, err := install.RunWithContext(ctx, chart, values); err != nil {
 		return fmt.Errorf("cannot install Argo CD: %w", err)
 	}
 	return nil
 }
 
-func upgrade(ctx context.Context, h *action.Configuration, namespace string, chart *helmchart.Chart, values map[string]any) error {
-	// Helm installs a chart's directory crds once, and never looks at it again.
-	if crds := chart.CRDObjects(); len(crds) > 0 {
-		var all bytes.Buffer
-		for _, crd := range crds {
-			all.WriteString("---\n")
-			all.Write(crd.File.Data)
-			all.WriteString("\n")
-		}
-		resources, err := h.KubeClient.Build(&all, false)
+// define creates those of a chart's definitions that are not there, and waits until all
+// are served. Helm would send all of them again each time, and wait for a minute: a
+// small machine needs longer for definitions of a megabyte.
+func define(h *action.Configuration, chart *helmchart.Chart) error {
+	var all kube.ResourceList
+	for _, crd := range chart.CRDObjects() {
+		resources, err := h.KubeClient.Build(bytes.NewReader(crd.File.Data), false)
 		if err != nil {
 			return fmt.Errorf("cannot read the definitions of Argo CD's chart: %w", err)
 		}
 		for _, r := range resources {
-			if _, err := h.KubeClient.Create(kube.ResourceList{r}); err != nil && !strings.Contains(err.Error(), "already exists") {
-				return fmt.Errorf("cannot put the definitions of Argo CD back: %w", err)
+			err := r.Get()
+			if apierrors.IsNotFound(err) {
+				_, err = h.KubeClient.Create(kube.ResourceList{r})
+			}
+			if err != nil && !strings.Contains(err.Error(), "already exists") {
+				return fmt.Errorf("cannot make the definition %s of Argo CD: %w", r.Name, err)
 			}
 		}
+		all = append(all, resources...)
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	if err := h.KubeClient.Wait(all, helmTimeout); err != nil {
+		return fmt.Errorf("the definitions of Argo CD are not served: %w", err)
+	}
+	return nil
+}
+
+func upgrade(ctx context.Context, h *action.Configuration, namespace string, chart *helmchart.Chart, values map[string]any) error {
+	// Helm installs a chart's directory crds once, and never looks at it again.
+	if err := define(h, chart); err != nil {
+		return err
 	}
 	u := action.NewUpgrade(h)
 	u.Namespace, u.Timeout, u.MaxHistory = namespace, helmTimeout, 10
