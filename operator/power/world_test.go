@@ -72,9 +72,9 @@ func (m *toy) PowerOn(context.Context) error {
 
 func (m *toy) PowerOff() { m.mu.Lock(); defer m.mu.Unlock(); m.on = false }
 
-func (m *toy) Reset(context.Context) error    { return m.PowerOn(nil) }
-func (m *toy) Shutdown(context.Context) error { m.PowerOff(); return nil }
-func (m *toy) BootFromNetworkOnce()           { m.mu.Lock(); defer m.mu.Unlock(); m.network++ }
+func (m *toy) Reset(ctx context.Context) error { return m.PowerOn(ctx) }
+func (m *toy) Shutdown(context.Context) error  { m.PowerOff(); return nil }
+func (m *toy) BootFromNetworkOnce()            { m.mu.Lock(); defer m.mu.Unlock(); m.network++ }
 
 func (m *toy) counts() (starts, network int) {
 	m.mu.Lock()
