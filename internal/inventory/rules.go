@@ -289,19 +289,6 @@ func unknownOperatingSystem(c *checker) {
 	}
 }
 
-// systems calls do with every operating system that is declared and that a node
-// is installed with, and the first such node.
-func (c *checker) systems(do func(i int, node *v1alpha1.Node)) {
-	for i := range c.inv.OperatingSystems {
-		for j := range c.inv.Nodes {
-			if s, err := c.inv.OperatingSystemOf(&c.inv.Nodes[j]); err == nil && s == &c.inv.OperatingSystems[i] {
-				do(i, &c.inv.Nodes[j])
-				break
-			}
-		}
-	}
-}
-
 func noMedium(c *checker) {
 	for i := range c.inv.Nodes {
 		n := &c.inv.Nodes[i]
