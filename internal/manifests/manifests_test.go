@@ -92,7 +92,7 @@ func TestFindings(t *testing.T) {
 			`UnknownField a.yaml:8: Node/alpha: spec.adress: unknown field; remove it or correct its spelling: known here are address, architecture, boot, disk, healing, labels, mac, operatingSystem, power, role, taints`,
 		}},
 		{"a misspelt field in a list", soundSystem, "      url:", "      ulr: x\n      url:", []string{
-			`UnknownField a.yaml:9: OperatingSystem/debian: spec.media[0].ulr: unknown field; remove it or correct its spelling: known here are architecture, compression, sha256, url`,
+			`UnknownField a.yaml:9: OperatingSystem/debian: spec.media[0].ulr: unknown field; remove it or correct its spelling: known here are architecture, compression, files, initrd, kernel, packages, sha256, url`,
 		}},
 		{"a misspelt field of the metadata", soundNode, "  name: alpha", "  name: alpha\n  lables: {}", []string{
 			`UnknownField a.yaml:5: Node/alpha: metadata.lables: unknown field; remove it or correct its spelling`,
