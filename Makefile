@@ -37,8 +37,10 @@ PACKAGE_LISTS := $(shell find operator pxe test -name packages.txt)
 # the longest first. They wait much of their time, for firmware, leases and each other,
 # so several run side by side.
 MACHINE_TESTS := ./test/e2e/... ./test/fleet/... ./operator/gitops/... ./test/netboot/... \
-	./test/seed/... ./test/lab/... ./pxe/installer/...
+	./test/seed/... ./operator/healing/... ./test/gitops/... ./test/lab/... ./pxe/installer/...
 SIDE_BY_SIDE := 4
+# Of foreign programs that are very slow on an emulated processor: `make test-all`.
+SLOW_TESTS := ./test/preseed/...
 
 ##@ Use
 
@@ -112,10 +114,11 @@ test: build test-programs lint generated cross test-unit ## Pass the tests, virt
 .PHONY: test-all
 test-all: test ## Pass all tests, the slow variants of booting included
 	go test -timeout 60m -run '$(SLOW)' ./test/netboot ./test/lab
+	go test -timeout 90m $(SLOW_TESTS)
 
 .PHONY: test-unit
 test-unit: ## Run the tests that boot no virtual machine
-	go test -timeout 30m $$(go list ./... | grep -v -x -F "$$(go list $(MACHINE_TESTS))")
+	go test -timeout 30m $$(go list ./... | grep -v -x -F "$$(go list $(MACHINE_TESTS) $(SLOW_TESTS))")
 
 .PHONY: lint
 lint: $(LINT) ## Run the linters

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Chooses the disk before the partitioner looks at any.
 here=${RHIZOME_DIR:-/tmp/rhizome}
 if disk=$("$here/rhizome-installer" disk); then

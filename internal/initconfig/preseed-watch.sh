@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Tells the PXE service where the Debian Installer is, by its log, and when it has
 # failed or waits for somebody.
 here=${RHIZOME_DIR:-/tmp/rhizome}

@@ -351,6 +351,7 @@ RHIZOME-PART-END
 chmod 0755 "$root"/tmp/rhizome/rhizome-installer
 (umask 077; : >"$root"/tmp/rhizome/disk.sh)
 cat >"$root"/tmp/rhizome/disk.sh <<'RHIZOME-PART-END'
+# shellcheck shell=sh
 # Chooses the disk before the partitioner looks at any.
 here=${RHIZOME_DIR:-/tmp/rhizome}
 if disk=$("$here/rhizome-installer" disk); then
@@ -369,6 +370,7 @@ RHIZOME-PART-END
 chmod 0644 "$root"/tmp/rhizome/disk.sh
 (umask 077; : >"$root"/tmp/rhizome/watch.sh)
 cat >"$root"/tmp/rhizome/watch.sh <<'RHIZOME-PART-END'
+# shellcheck shell=sh
 # Tells the PXE service where the Debian Installer is, by its log, and when it has
 # failed or waits for somebody.
 here=${RHIZOME_DIR:-/tmp/rhizome}
