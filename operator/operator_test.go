@@ -355,7 +355,7 @@ func TestTheFirstNodeJoinsAndTheClusterIsReady(t *testing.T) {
 			}
 		}
 		slices.Sort(managers)
-		if want := []string{"other Apply", "rhizome-node Apply"}; !slices.Equal(managers, want) {
+		if want := []string{"other Apply", "rhizome-healing Apply", "rhizome-node Apply"}; !slices.Equal(managers, want) {
 			t.Errorf("the status is managed by %v, want %v", managers, want)
 		}
 	})
@@ -506,9 +506,9 @@ func TestTheOperatorMayDoNoMore(t *testing.T) {
 		t.Error("it may not even do what it needs: is it the right account?")
 	}
 	for _, no := range [][6]string{
-		{"get", "", "secrets", "", namespace, ""},
+		// Of its own namespace it reads those that Nodes name, for power controllers.
+		{"get", "", "secrets", "", "default", ""},
 		{"list", "", "secrets", "", "", ""},
-		{"get", "", "secrets", "", namespace, "sh.helm.release.v1.rhizome.v1"},
 		{"list", "", "secrets", "", namespace, ""},
 		{"update", "", "secrets", "", namespace, names.FoundingSecret},
 		{"update", "", "secrets", "", namespace, names.PXECASecret},

@@ -31,6 +31,25 @@ func atTheSeed(t *testing.T, change func(*Options), environment ...string) *scen
 	return s
 }
 
+// hangAtTheSwitch lets Argo CD's controller hang as soon as the switch begins, so that
+// it cannot apply what it reads. It is told by a watch: Argo CD would be there in a
+// second.
+func (s *scene) hangAtTheSwitch() {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	w, err := s.client.Watch(ctx, &v1alpha1.GitOpsList{})
+	s.must(err)
+	defer w.Stop()
+	for e := range w.ResultChan() {
+		if g, ok := e.Object.(*v1alpha1.GitOps); ok && g.Status.Switch != nil && g.Status.Switch.To != "" {
+			s.must(s.argo.ApplicationController().Pause())
+			return
+		}
+	}
+	s.t.Fatalf("the switch never began: %s", conditions(s.gitops()))
+}
+
 // A Gitea that somebody else filled, or did not, is moved to only when it has
 // everything.
 func TestAHomeThatLacksSomethingIsNotMovedTo(t *testing.T) {
@@ -95,16 +114,7 @@ func TestASwitchThatDoesNotArriveIsRolledBack(t *testing.T) {
 	before := s.nothingIsLost(nil)
 	s.gitea.Restart(t)
 	s.operate()
-	// Argo CD cannot apply what it reads: its controller hangs when the switch begins.
-	s.until("the switch begins", func(context.Context) string {
-		if g := s.gitops(); g.Status.Switch == nil || g.Status.Switch.To == "" {
-			return conditions(g)
-		}
-		return ""
-	})
-	if err := s.argo.ApplicationController().Pause(); err != nil {
-		t.Fatal(err)
-	}
+	s.hangAtTheSwitch()
 	s.until("the switch is rolled back", func(context.Context) string {
 		g := s.gitops()
 		if g.Status.ActiveSource == home {
