@@ -29,8 +29,8 @@ type index struct {
 	byMAC   map[pxe.MAC]map[string]struct{} // names of Secrets
 	// at has, by address, the name of the Secret whose claim was consumed last from it.
 	at map[netip.Addr]string
-	// gone are Secrets that the store deleted and whose last event may be still to
-	// come, by name.
+	// gone are the Secrets that were last seen to be gone, by name: a read of the cache
+	// that began before must not bring them back.
 	gone map[string]types.UID
 }
 
@@ -68,8 +68,8 @@ func (x *index) put(name string, e entry) bool {
 
 // remove forgets the Secret with this UID, and no later one of the same name.
 func (x *index) remove(name string, uid types.UID) {
-	if x.gone[name] == uid {
-		delete(x.gone, name)
+	if uid != "" {
+		x.gone[name] = uid
 	}
 	if x.entries[name].uid == uid {
 		x.drop(name)

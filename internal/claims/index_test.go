@@ -55,3 +55,22 @@ func TestAnAddressIsOfTheMachineThatUsedItLast(t *testing.T) {
 		})
 	}
 }
+
+// A read of the cache that began before a Secret was deleted ends after it.
+func TestWhatIsGoneDoesNotComeBack(t *testing.T) {
+	x := newIndex()
+	claim := provision.Claim{ID: "one", MAC: "52:54:00:00:00:01"}
+	late := entry{uid: "first", revision: 7, claim: claim, seen: true}
+	x.put("claim-a", late)
+	x.remove("claim-a", "first")
+	x.remove("claim-a", "") // of one that is not known nothing is learnt
+	if x.put("claim-a", late) {
+		t.Error("a Secret that is gone was believed to be there")
+	}
+	if _, _, ok := x.get(claim.MAC); ok {
+		t.Error("a claim that is gone came back")
+	}
+	if !x.put("claim-a", entry{uid: "second", revision: 9, claim: claim}) {
+		t.Error("the next Secret of the name was not believed")
+	}
+}

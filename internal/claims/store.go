@@ -327,7 +327,6 @@ func (s *Store) Close(ctx context.Context, node string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.index.remove(secret.Name, secret.UID)
-	s.index.gone[secret.Name] = secret.UID
 	return nil
 }
 
