@@ -42,6 +42,8 @@ type service struct {
 	cuts int
 	// gone: after the last cut nobody serves the image any more.
 	gone bool
+	// arguments are further ones of the kernel.
+	arguments string
 
 	mu      sync.Mutex
 	asked   int
