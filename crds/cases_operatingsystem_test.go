@@ -26,6 +26,9 @@ var operatingSystemRefused = slices.Concat([]bad{
 // withFormat sets a format and the medium of amd64 alone.
 func withFormat(format string, medium map[string]any) fields {
 	medium["architecture"] = "amd64"
+	if format == "Preseed" {
+		medium["packages"] = "http://mirror.example.org/debian"
+	}
 	return fields{"spec.format": format, "spec.media": []any{medium}}
 }
 
@@ -48,6 +51,9 @@ var installerRefused = []bad{
 		message: "must each have the url of the live server's ISO and no packages with format Autoinstall"},
 	{name: "preseed from an ISO", of: "operatingsystem", set: withFormat("Preseed", map[string]any{"url": iso}), field: "spec.media",
 		message: "must each have the files of the Debian Installer for the network (linux and initrd.gz) with format Preseed: an ISO has another installer"},
+	{name: "preseed without a mirror", of: "operatingsystem", field: "spec.media",
+		set:     fields{"spec.format": "Preseed", "spec.media": []any{map[string]any{"architecture": "amd64", "files": files("linux", "initrd.gz")}}},
+		message: "must each name a mirror of Debian in packages with format Preseed, such as http://mirror.example.org/debian"},
 	{name: "kickstart without packages", of: "operatingsystem", set: withFormat("Kickstart", map[string]any{"files": files("images/pxeboot/vmlinuz", "images/pxeboot/initrd.img")}),
 		field: "spec.media", message: "must each have the url of an ISO with packages, or files and the URL of packages, with format Kickstart"},
 	{name: "an installer that is no ISO", of: "operatingsystem", set: withFormat("Autoinstall", map[string]any{"url": "https://example.org/ubuntu.img"}), field: "spec.media",

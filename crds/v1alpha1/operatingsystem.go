@@ -58,6 +58,7 @@ const AnnotationChecksums = "rhizome.dev/checksums"
 // +kubebuilder:validation:XValidation:rule="self.format != 'Image' || self.media.all(m, has(m.url) && !has(m.kernel) && !has(m.initrd) && !has(m.packages))",message="must each have a url and nothing of an installer (files, kernel, initrd, packages) with format Image",fieldPath=".media"
 // +kubebuilder:validation:XValidation:rule="self.format != 'Autoinstall' || self.media.all(m, has(m.url) && !has(m.packages))",message="must each have the url of the live server's ISO and no packages with format Autoinstall",fieldPath=".media"
 // +kubebuilder:validation:XValidation:rule="self.format != 'Preseed' || self.media.all(m, has(m.files))",message="must each have the files of the Debian Installer for the network (linux and initrd.gz) with format Preseed: an ISO has another installer",fieldPath=".media"
+// +kubebuilder:validation:XValidation:rule="self.format != 'Preseed' || self.media.all(m, has(m.packages))",message="must each name a mirror of Debian in packages with format Preseed, such as http://mirror.example.org/debian",fieldPath=".media"
 // +kubebuilder:validation:XValidation:rule="self.format != 'Kickstart' || self.media.all(m, has(m.url) || has(m.packages))",message="must each have the url of an ISO with packages, or files and the URL of packages, with format Kickstart",fieldPath=".media"
 // +kubebuilder:validation:XValidation:rule="self.format == 'Image' || self.media.all(m, !has(m.url) || m.url.matches('[.]iso$'))",message="must be an ISO with this format: its name ends in .iso",fieldPath=".media"
 type OperatingSystemSpec struct {
@@ -130,7 +131,7 @@ type Medium struct {
 	Initrd TreePath `json:"initrd,omitempty"`
 	// Packages is where the installer fetches packages, which it verifies by their
 	// signatures: with Kickstart an installation tree (empty: the ISO), with Preseed a
-	// mirror of Debian (empty: http://deb.debian.org/debian).
+	// mirror of Debian, which it must have.
 	// +optional
 	Packages URL `json:"packages,omitempty"`
 }

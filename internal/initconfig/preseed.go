@@ -24,9 +24,6 @@ var preseedDisk []byte
 //go:embed preseed-watch.sh
 var preseedWatch []byte
 
-// DefaultMirror is where Debian's packages come from unless it is said otherwise.
-const DefaultMirror = "http://deb.debian.org/debian"
-
 // Preseed renders for the Debian Installer. People log in as with Image.
 type Preseed struct{}
 
@@ -47,11 +44,10 @@ func (Preseed) Render(c NodeConfig) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	packages := c.Installation.Packages
-	if packages == "" {
-		packages = DefaultMirror
+	if c.Installation.Packages == "" {
+		return nil, fmt.Errorf("cannot render the init config of %s: no URL of the packages", c.HostName)
 	}
-	mirror, err := url.Parse(packages)
+	mirror, err := url.Parse(c.Installation.Packages)
 	if err != nil {
 		return nil, fmt.Errorf("cannot render the init config of %s: the mirror: %w", c.HostName, err)
 	}

@@ -22,7 +22,7 @@ func withMedium(format v1alpha1.Format, medium v1alpha1.Medium) inventory.Invent
 }
 
 func netboot() v1alpha1.Medium {
-	return v1alpha1.Medium{Files: []v1alpha1.TreeFile{
+	return v1alpha1.Medium{Packages: "http://mirror.example.org/debian", Files: []v1alpha1.TreeFile{
 		{Path: "linux", File: v1alpha1.File{URL: "https://example.org/netboot/linux", SHA256: digest('1')}},
 		{Path: "initrd.gz", File: v1alpha1.File{URL: "https://example.org/netboot/initrd.gz", SHA256: digest('2')}},
 	}}
@@ -93,7 +93,7 @@ func TestEachFormatIsGivenItsDocuments(t *testing.T) {
 		holds  []string
 	}{
 		"Kickstart":   {v1alpha1.FormatKickstart, isoMedium(), "ks.cfg", []string{"url --url=http://192.168.1.2:7480/tree/" + string(digest('a')) + "/\n"}},
-		"Preseed":     {v1alpha1.FormatPreseed, netboot(), "install.sh preseed.cfg", []string{"d-i mirror/http/hostname string deb.debian.org\n"}},
+		"Preseed":     {v1alpha1.FormatPreseed, netboot(), "install.sh preseed.cfg", []string{"d-i mirror/http/hostname string mirror.example.org\n"}},
 		"Autoinstall": {v1alpha1.FormatAutoinstall, isoMedium(), "meta-data user-data", []string{"autoinstall:\n"}},
 	} {
 		s := newScene(t, openClaim())
