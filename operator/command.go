@@ -36,6 +36,9 @@ the pod, and ~/.kube/config are tried, in this order.`,
 			if err != nil {
 				return err
 			}
+			if err := o.Pauses.complete(); err != nil {
+				return err
+			}
 			klog.SetSlogLogger(logger)
 			o.Logger = logger
 			o.PXEArgs = log.Args()
@@ -67,6 +70,7 @@ the pod, and ~/.kube/config are tried, in this order.`,
 		"`user` in whose name Argo CD is installed, such as system:serviceaccount:rhizome-system:rhizome-installer; the operator itself when it is not set")
 	f.StringVar(&o.PushAddress, "push-address", "", "`address` that Gitea tells of pushes at, over HTTP; without it sources are looked at now and then")
 	f.StringVar(&o.PushURL, "push-url", "", "`URL` of push-address as Gitea reaches it, with the path "+gitops.HookPath)
+	o.Pauses.add(f)
 	f.DurationVar(&o.ShutdownTimeout, "shutdown-timeout", o.ShutdownTimeout, "how long work that has begun may take to end when told to stop")
 	api.Add(cmd)
 	log.Add(cmd)

@@ -27,6 +27,7 @@ func TestTheCommandSaysWhatIsWrongWithItsFlags(t *testing.T) {
 		{"an archive that k3s would not import", []string{"--image-archive", "a.zip:" + strings.Repeat("0", 64)}, "a.zip"},
 		{"a digest that is none", []string{"--image-archive", "a.tar:" + strings.Repeat("g", 64)}, "no SHA-256"},
 		{"resources that are none", []string{"--pxe-resources", `{"limit": {}}`}, "requests and limits"},
+		{"a pause that is none", []string{"--healing-interval", "0.5s"}, "--healing-interval is 500ms: set 1s or more"},
 		{"an argument too many", []string{"now"}, "now"},
 	}
 	for _, tc := range tests {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -84,6 +85,8 @@ type Options struct {
 	PushAddress string
 	// PushURL is PushAddress as Gitea reaches it. Empty: Gitea is not told of it.
 	PushURL string
+	// Pauses lie between what is done.
+	Pauses Pauses
 	// ShutdownTimeout bounds how long controllers may go on when ctx has ended.
 	ShutdownTimeout time.Duration
 	// Logger takes what is logged; it must be set.
@@ -98,6 +101,9 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 	ctrl.SetLogger(logr.FromSlogHandler(o.Logger.Handler()))
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if err := o.Pauses.complete(); err != nil {
+		return err
 	}
 	if o.Namespace == "" {
 		o.Namespace = ownNamespace()
@@ -120,19 +126,21 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 	}
 	err = cluster.Setup(mgr, cluster.Options{
 		Now: o.Now, Live: live, Namespace: o.Namespace, PXENamespace: o.PXENamespace,
-		PXEImage: o.PXEImage, PXEArgs: o.PXEArgs, PXEResources: o.PXEResources, Archives: archives,
+		PXEImage: o.PXEImage, PXEArgs: append(slices.Clone(o.PXEArgs), "--reach-interval="+o.Pauses.ReachInterval.String()), PXEResources: o.PXEResources, Archives: archives,
 	})
 	if err != nil {
 		return err
 	}
 	if err := node.Setup(mgr, node.Options{
 		Now: o.Now, Live: live, Namespace: o.Namespace, PXENamespace: o.PXENamespace, Image: o.PXEImage,
-		Repairing: healing.Repairing(mgr.GetClient()),
+		Repairing:      healing.Repairing(mgr.GetClient()),
+		SilentPatience: o.Pauses.SilentPatience, EtcdSettle: o.Pauses.EtcdSettle,
 	}); err != nil {
 		return err
 	}
 	if err := healing.Setup(mgr, healing.Options{
 		Now: o.Now, Live: live, PXENamespace: o.PXENamespace, Node: o.NodeName, Image: o.PXEImage, Driver: drivers(live, o.Namespace),
+		Interval: o.Pauses.HealingInterval, Settle: o.Pauses.HealingSettle, BackOff: o.Pauses.HealingBackOff, ReachLife: reachLives * o.Pauses.ReachInterval,
 	}); err != nil {
 		return err
 	}
@@ -147,6 +155,11 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 		})
 		if err != nil {
 			return err
+		}
+	}
+	if o.LeaderElection && o.NodeName != "" {
+		if err := mgr.Add(&stepDown{reader: mgr.GetClient(), node: o.NodeName, now: o.Now, after: 2 * o.Pauses.Lease}); err != nil {
+			return fmt.Errorf("cannot set up the stepping down: %w", err)
 		}
 	}
 	if err := mgr.Start(ctx); err != nil {
@@ -207,11 +220,10 @@ func newManager(cfg *rest.Config, o Options) (ctrl.Manager, error) {
 		LeaderElectionID:              names.LeaseName,
 		LeaderElectionNamespace:       o.Namespace,
 		LeaderElectionReleaseOnCancel: true, // the process ends after Run
-		// Twice the usual times: the API server of one small machine may take many
-		// seconds to answer while it starts pods.
-		LeaseDuration:           ptr.To(30 * time.Second),
-		RenewDeadline:           ptr.To(20 * time.Second),
-		RetryPeriod:             ptr.To(4 * time.Second),
+		// In the usual proportions.
+		LeaseDuration:           ptr.To(o.Pauses.Lease),
+		RenewDeadline:           ptr.To(o.Pauses.Lease * 2 / 3),
+		RetryPeriod:             ptr.To(o.Pauses.Lease * 2 / 15),
 		GracefulShutdownTimeout: &o.ShutdownTimeout,
 	})
 	if err != nil {

@@ -64,6 +64,7 @@ in this order.`,
 	f.Var(&archives, "image-archive", "archive of container images that every machine gets, as `NAME:SHA256`; may be repeated")
 	f.Uint16Var(&o.HTTPPort, "http-port", names.HTTPPort, "TCP `port` of HTTP")
 	f.Uint16Var(&o.HTTPSPort, "https-port", names.HTTPSPort, "TCP `port` of HTTPS")
+	f.DurationVar(&o.ReachInterval, "reach-interval", DefaultReachInterval, "how often members that are not Ready are tried to be reached")
 	api.Add(cmd)
 	log.Add(cmd)
 	return cmd
@@ -90,6 +91,9 @@ type Options struct {
 	Archives []media.Source
 	// HTTPPort and HTTPSPort; zero: the defaults. All PXE pods have the same.
 	HTTPPort, HTTPSPort uint16
+	// ReachInterval is how often members that are not Ready are tried to be reached.
+	// Zero: DefaultReachInterval.
+	ReachInterval time.Duration
 	// Logger takes what is logged; it must be set.
 	Logger *slog.Logger
 	// Now is the clock. Nil: the system's.
@@ -114,6 +118,12 @@ func (o *Options) check() error {
 	}
 	if o.HTTPSPort == 0 {
 		o.HTTPSPort = names.HTTPSPort
+	}
+	if o.ReachInterval < 0 {
+		return fmt.Errorf("--reach-interval is %s: set a time above zero", o.ReachInterval)
+	}
+	if o.ReachInterval == 0 {
+		o.ReachInterval = DefaultReachInterval
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -26,15 +26,19 @@ import (
 // kubeletPort is where kubelets listen.
 const kubeletPort = 10250
 
-// How often is tried, how long an answer may take, how often an answer that stays
-// the same is written, and how many members are tried at once and in all: where more
-// are not Ready, it is not the members that are sick.
+// DefaultReachInterval is how often is tried. An answer that stays the same is
+// written with every fourth try.
 const (
-	betweenTries   = 15 * time.Second
-	tryPatience    = 3 * time.Second
-	betweenAnswers = time.Minute
-	triesAtOnce    = 16
-	mostTried      = 64
+	DefaultReachInterval = 15 * time.Second
+	triesBetweenAnswers  = 4
+)
+
+// How long an answer may take, and how many members are tried at once and in all:
+// where more are not Ready, it is not the members that are sick.
+const (
+	tryPatience = 3 * time.Second
+	triesAtOnce = 16
+	mostTried   = 64
 )
 
 // silentMembers are the members that are to be tried from a node: those that were
@@ -62,6 +66,7 @@ type prober struct {
 	metrics  *metrics
 	now      func() time.Time
 	node     string // that this pod runs on
+	every    time.Duration
 	try      func(context.Context, netip.AddrPort) (v1alpha1.ReachAnswer, string)
 }
 
@@ -69,7 +74,7 @@ type prober struct {
 func (p *prober) run(ctx context.Context) error {
 	for {
 		p.round(ctx)
-		timer := time.NewTimer(betweenTries)
+		timer := time.NewTimer(p.every)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -116,7 +121,7 @@ func (p *prober) round(ctx context.Context) {
 // write puts this pod's answer in the place of its last one; nil takes that away.
 func (p *prober) write(ctx context.Context, node string, answer *v1alpha1.Reach) {
 	err := merged(ctx, p.reader, p.live, client.ObjectKey{Name: node}, func(n *v1alpha1.Node) bool {
-		next, changed := reached(n.Status.Reach, p.node, answer)
+		next, changed := reached(n.Status.Reach, p.node, answer, triesBetweenAnswers*p.every)
 		n.Status.Reach = next
 		return changed
 	})
@@ -130,8 +135,8 @@ func (p *prober) write(ctx context.Context, node string, answer *v1alpha1.Reach)
 const maxReach = 16
 
 // reached are the answers with ours in its place; one that stays the same is
-// written anew only now and then. The oldest goes when there is no room.
-func reached(current []v1alpha1.Reach, from string, mine *v1alpha1.Reach) (next []v1alpha1.Reach, changed bool) {
+// written anew only after a while. The oldest goes when there is no room.
+func reached(current []v1alpha1.Reach, from string, mine *v1alpha1.Reach, again time.Duration) (next []v1alpha1.Reach, changed bool) {
 	at := slices.IndexFunc(current, func(r v1alpha1.Reach) bool { return r.From == from })
 	if mine == nil {
 		if at < 0 {
@@ -142,7 +147,7 @@ func reached(current []v1alpha1.Reach, from string, mine *v1alpha1.Reach) (next 
 	next = slices.Clone(current)
 	switch {
 	case at >= 0:
-		if current[at].Answer == mine.Answer && mine.At.Sub(current[at].At.Time) < betweenAnswers {
+		if current[at].Answer == mine.Answer && mine.At.Sub(current[at].At.Time) < again {
 			return current, false
 		}
 		next[at] = *mine

@@ -106,7 +106,7 @@ func TestAnswersAreKeptInTheirPlaces(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.reason, func(t *testing.T) {
-			got, changed := reached(tc.current, "me", tc.mine)
+			got, changed := reached(tc.current, "me", tc.mine, time.Minute)
 			if diff := cmp.Diff(tc.want, got); diff != "" || changed != tc.changed {
 				t.Errorf("changed %v, answers (-want +got):\n%s", changed, diff)
 			}

@@ -172,7 +172,7 @@ func (p *pod) boot(ctx context.Context, group *errgroup.Group) error {
 	r := &registrar{declared: p.declared, reader: p.cache, live: p.live, logger: p.Logger, metrics: p.metrics, now: p.Now, mine: p.mine, changed: &p.changed}
 	w := &waking{declared: p.declared, logger: p.Logger, metrics: p.metrics,
 		waker: power.Waker{Interface: l.Interface, Address: l.Address, Network: l.Network}}
-	peers := &prober{declared: p.declared, reader: p.cache, live: p.live, logger: p.Logger, metrics: p.metrics, now: p.Now, node: p.NodeName, try: tryKubelet}
+	peers := &prober{declared: p.declared, reader: p.cache, live: p.live, logger: p.Logger, metrics: p.metrics, now: p.Now, node: p.NodeName, every: p.ReachInterval, try: tryKubelet}
 	for _, run := range []func(context.Context) error{
 		s.Serve, p.files.run, p.recorder.run, p.discover.run, r.run, w.run, peers.run, p.forwardFiles,
 		func(ctx context.Context) error { return p.watchNetwork(ctx, began) },

@@ -36,6 +36,11 @@ const (
 	DefaultInterval = 15 * time.Second
 	// DefaultSettle lies between the writing of an intent and its doing.
 	DefaultSettle = 10 * time.Second
+	// DefaultBackOff is the pause after the first step of a day, which doubles with
+	// every further one.
+	DefaultBackOff = time.Minute
+	// DefaultReachLife is how long what a PXE pod found counts.
+	DefaultReachLife = 3 * time.Minute
 	// DefaultGap is how long nobody may have looked until nothing is known of what was
 	// in between.
 	DefaultGap = 5 * time.Minute
@@ -60,8 +65,8 @@ type Options struct {
 	Driver func(*v1alpha1.Node) (power.Driver, error)
 	// Gateway tries to reach the router. Nil: by an echo and by TCP.
 	Gateway func(context.Context, netip.Addr) error
-	// Interval, Settle and Gap: zero are the defaults.
-	Interval, Settle, Gap time.Duration
+	// Interval, Settle, Gap, BackOff and ReachLife: zero are the defaults.
+	Interval, Settle, Gap, BackOff, ReachLife time.Duration
 }
 
 type reconciler struct {
@@ -89,14 +94,15 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	if o.Gateway == nil {
 		o.Gateway = reachGateway
 	}
-	if o.Interval <= 0 {
-		o.Interval = DefaultInterval
-	}
-	if o.Settle <= 0 {
-		o.Settle = DefaultSettle
-	}
-	if o.Gap <= 0 {
-		o.Gap = DefaultGap
+	for _, d := range []struct {
+		of        *time.Duration
+		otherwise time.Duration
+	}{
+		{&o.Interval, DefaultInterval}, {&o.Settle, DefaultSettle}, {&o.Gap, DefaultGap}, {&o.BackOff, DefaultBackOff}, {&o.ReachLife, DefaultReachLife},
+	} {
+		if *d.of <= 0 {
+			*d.of = d.otherwise
+		}
 	}
 	r := &reconciler{
 		Options: o, cached: mgr.GetClient(), events: mgr.GetEventRecorderFor(Manager),

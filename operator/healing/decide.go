@@ -207,7 +207,7 @@ func (f *facts) nextLook(m *member, r *refusal) time.Time {
 	case "CoolDown":
 		return f.stormEnded.Add(f.settings.coolDown)
 	case "BackOff":
-		return m.restsUntil(f.now)
+		return f.restsUntil(m)
 	}
 	return time.Time{}
 }

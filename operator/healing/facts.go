@@ -36,6 +36,7 @@ type settings struct {
 	reinstallsPerDay  int
 	windows           []v1alpha1.MaintenanceWindow
 	settle, reachLife time.Duration
+	backOff           time.Duration // after the first step of a day
 }
 
 // step bounds one step of the escalation: how often within a day, and how long a

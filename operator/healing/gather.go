@@ -34,8 +34,9 @@ const (
 	voterLife         = 6 * time.Minute
 )
 
-// reachLife is how long what a PXE pod found counts.
-const reachLife = 3 * time.Minute
+// clockTolerance is how far the clocks of members may be apart. What is dated later
+// was written by a clock that is wrong: it would count for as long as that is ahead.
+const clockTolerance = time.Minute
 
 // world is what was gathered: the facts, and the objects that they are about.
 type world struct {
@@ -123,7 +124,7 @@ func (r *reconciler) settingsOf(c *v1alpha1.Cluster) settings {
 		mode: h.Mode, unhealthyAfter: lasting(h.UnhealthyAfter, 10*time.Minute), coolDown: lasting(h.CoolDown, 30*time.Minute),
 		maxPercent: int(h.MaxUnhealthyPercent), windows: h.MaintenanceWindows, reinstallsPerDay: times(h.MaxReinstallsPerDay, 3),
 		reboot: stepOf(h.Reboot, 1, 10*time.Minute), power: stepOf(h.Power, 2, 10*time.Minute), reinstall: stepOf(h.Reinstall, 1, time.Hour),
-		settle: r.Settle, reachLife: reachLife,
+		settle: r.Settle, backOff: r.BackOff, reachLife: r.ReachLife,
 	}
 	if s.mode == "" {
 		s.mode = v1alpha1.HealingDryRun
@@ -262,7 +263,8 @@ func isReady(n *corev1.Node) bool {
 // voteOf is what is known of a server's vote.
 func voteOf(n *corev1.Node, now time.Time) vote {
 	c := conditionOf(n, conditionVoter)
-	fresh := now.Sub(c.LastHeartbeatTime.Time) <= voterLife
+	age := now.Sub(c.LastHeartbeatTime.Time)
+	fresh := age <= voterLife && age >= -clockTolerance
 	switch {
 	case c.Status == corev1.ConditionTrue && fresh && isReady(n):
 		return votes

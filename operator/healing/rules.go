@@ -201,11 +201,14 @@ func peerReaches(m *member, f *facts, _ v1alpha1.RepairAction) string {
 	return ""
 }
 
-// fresh are the reports of peers on a member that are not too old.
+// fresh are the reports of peers on a member that count: made while it is sick, and
+// not too long ago. One that was left of an earlier failure says nothing of this one.
 func (f *facts) fresh(m *member) []v1alpha1.Reach {
 	var all []v1alpha1.Reach
 	for _, r := range m.reach {
-		if r.From != m.name && f.now.Sub(r.At.Time) <= f.settings.reachLife && r.Answer != "" {
+		age := f.now.Sub(r.At.Time)
+		if r.From != m.name && r.Answer != "" && age <= f.settings.reachLife && age >= -clockTolerance &&
+			!r.At.Time.Before(m.since.Truncate(time.Second)) {
 			all = append(all, r)
 		}
 	}
@@ -354,7 +357,7 @@ func reinstallBudget(m *member, f *facts, a v1alpha1.RepairAction) string {
 // backOff: between two actions there is a pause that doubles with each of a day: a
 // minute after the first, half an hour at most.
 func backOff(m *member, f *facts, _ v1alpha1.RepairAction) string {
-	due := m.restsUntil(f.now)
+	due := f.restsUntil(m)
 	if !f.now.Before(due) {
 		return ""
 	}
@@ -364,12 +367,12 @@ func backOff(m *member, f *facts, _ v1alpha1.RepairAction) string {
 const mostBackOff = 30 * time.Minute
 
 // restsUntil is when the next action is due; zero: at once.
-func (m *member) restsUntil(now time.Time) time.Time {
-	all := m.counted(now)
+func (f *facts) restsUntil(m *member) time.Time {
+	all := m.counted(f.now)
 	if len(all) == 0 {
 		return time.Time{}
 	}
-	return all[len(all)-1].Ended.Add(min(time.Minute<<min(len(all)-1, 10), mostBackOff))
+	return all[len(all)-1].Ended.Add(min(f.settings.backOff<<min(len(all)-1, 10), mostBackOff))
 }
 
 func outsideWindow(_ *member, f *facts, _ v1alpha1.RepairAction) string {

@@ -26,7 +26,7 @@ func sickWorker() (*member, *facts) {
 		settings: settings{
 			mode: v1alpha1.HealingEnabled, unhealthyAfter: 10 * time.Minute, maxPercent: 30, coolDown: 30 * time.Minute,
 			reboot: step{1, 10 * time.Minute}, power: step{2, 10 * time.Minute}, reinstall: step{1, time.Hour},
-			reinstallsPerDay: 3, settle: 10 * time.Second, reachLife: 3 * time.Minute,
+			reinstallsPerDay: 3, settle: 10 * time.Second, backOff: time.Minute, reachLife: 3 * time.Minute,
 		},
 		self: self{node: "s1", ready: true},
 		pxe:  []string{"s1", "w2"},
@@ -126,6 +126,11 @@ var refusals = []struct {
 	{"NoPeer", "a peer has tried long ago", false, func(m *member, _ *facts) {
 		peers(m, func(r *v1alpha1.Reach) { r.At = ago(3*time.Minute + time.Second) })
 	}},
+	{"NoPeer", "a peer has tried before it fell silent, at an earlier failure", false, func(m *member, f *facts) {
+		f.settings.unhealthyAfter, m.since = time.Minute, noon.Add(-time.Minute)
+		peers(m, func(r *v1alpha1.Reach) { r.At = ago(2 * time.Minute) })
+	}},
+	{"NoPeer", "a peer whose clock is ahead has tried", false, func(m *member, _ *facts) { peers(m, func(r *v1alpha1.Reach) { r.At = ago(-2 * time.Minute) }) }},
 	{"NoPeer", "only the machine itself has tried", false, func(m *member, _ *facts) { peers(m, func(r *v1alpha1.Reach) { r.From = m.name }) }},
 	{"PeerReaches", "its kubelet answers a peer", false, func(m *member, _ *facts) { peers(m, func(r *v1alpha1.Reach) { r.Answer = v1alpha1.AnswerKubelet }) }},
 	{"PeerReaches", "its kubelet answers one of two peers", false, func(m *member, _ *facts) {

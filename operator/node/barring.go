@@ -30,13 +30,13 @@ import (
 const BarCommand = "bar"
 
 // barPatience is how long a Ready member's kubelet may take to put the config
-// aside, and silentPatience how long that of one which is not Ready: then the
+// aside, and DefaultSilentPatience how long that of one which is not Ready: then the
 // removal goes on without, and says so. barRetry is how long a pod that failed is
 // left to be read.
 const (
-	barPatience    = 5 * time.Minute
-	silentPatience = time.Minute
-	barRetry       = 30 * time.Second
+	DefaultSilentPatience = time.Minute
+	barPatience           = 5 * time.Minute
+	barRetry              = 30 * time.Second
 )
 
 // podGrace is that of the pods that put the config aside: with none at all the API
@@ -170,7 +170,7 @@ func (d *deed) bar(ctx context.Context) error {
 	}
 	due := began.Add(barPatience)
 	if !d.m.core.isReady() {
-		due = began.Add(silentPatience)
+		due = began.Add(d.SilentPatience)
 	}
 	done, why, err := d.hostPodDone(ctx, barPod(d.m, d.f, d.PXENamespace, began, false))
 	if err != nil {

@@ -62,6 +62,10 @@ type Options struct {
 	// Settle is how long a deletion is held to see whether others come with it. Zero:
 	// DefaultSettle.
 	Settle time.Duration
+	// SilentPatience is how long the kubelet of a member that is not Ready may take to
+	// keep k3s there from starting again, and EtcdSettle how long a member's core Node
+	// stays after it has left etcd. Zero: the defaults.
+	SilentPatience, EtcdSettle time.Duration
 }
 
 type reconciler struct {
@@ -105,6 +109,12 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	}
 	if o.Settle == 0 {
 		o.Settle = DefaultSettle
+	}
+	if o.SilentPatience == 0 {
+		o.SilentPatience = DefaultSilentPatience
+	}
+	if o.EtcdSettle == 0 {
+		o.EtcdSettle = DefaultEtcdSettle
 	}
 	r := &reconciler{
 		Options: o, cached: mgr.GetClient(), events: mgr.GetEventRecorderFor(Manager),

@@ -67,7 +67,7 @@ func (d *deed) leaveEtcd(ctx context.Context) error {
 }
 
 func (d *deed) markLeft(ctx context.Context) error {
-	d.look(etcdSettles)
+	d.look(d.EtcdSettle)
 	return d.patchCore(ctx, func(n *corev1.Node) { n.Annotations[v1alpha1.AnnotationLeftEtcd] = clock(d.f.now) })
 }
 

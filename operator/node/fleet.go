@@ -98,6 +98,8 @@ type fleet struct {
 	image string
 	// settle is how long a deletion is held to see whether others come with it.
 	settle time.Duration
+	// etcdSettle is how long a core Node stays after its member has left etcd.
+	etcdSettle time.Duration
 }
 
 // policy is how patient the operator is with a machine.

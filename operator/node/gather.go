@@ -81,7 +81,7 @@ func (r *reconciler) alone(ctx context.Context) (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &fleet{now: r.Now(), cluster: c, image: r.Image, settle: r.Settle}, nil
+	return &fleet{now: r.Now(), cluster: c, image: r.Image, settle: r.Settle, etcdSettle: r.EtcdSettle}, nil
 }
 
 // fleet gathers what is known of all machines. Between two events it is gathered
@@ -97,7 +97,7 @@ func (r *reconciler) fleet(ctx context.Context, v view) (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &fleet{now: r.Now(), cluster: c, repairing: r.Repairing(), image: r.Image, settle: r.Settle}
+	f := &fleet{now: r.Now(), cluster: c, repairing: r.Repairing(), image: r.Image, settle: r.Settle, etcdSettle: r.EtcdSettle}
 	var nodes v1alpha1.NodeList
 	if err := v.reader.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("cannot list Nodes: %w", err)

@@ -10,8 +10,8 @@ import (
 	"github.com/rhizome-dev/rhizome/internal/provision"
 )
 
-// etcdSettles is how long after a member has left etcd its core Node stays.
-const etcdSettles = 15 * time.Second
+// DefaultEtcdSettle is how long after a member has left etcd its core Node stays.
+const DefaultEtcdSettle = 15 * time.Second
 
 // settledAt is when a deletion has stood long enough.
 func settledAt(m *machine, f *fleet) time.Time { return m.node.DeletionTimestamp.Add(f.settle) }
@@ -140,8 +140,8 @@ func (o *outcome) steps(m *machine, f *fleet, further ...policy) bool {
 			return step(v1alpha1.ReasonLeavingEtcd, "etcd was asked to remove the member, and has not said that it did: see the log of k3s on the other servers")
 		case !known:
 			return step(v1alpha1.ReasonLeavingEtcd, "the member has left etcd", actMarkLeft)
-		case f.now.Before(left.Add(etcdSettles)):
-			o.lookAt(left.Add(etcdSettles))
+		case f.now.Before(left.Add(f.etcdSettle)):
+			o.lookAt(left.Add(f.etcdSettle))
 			return step(v1alpha1.ReasonLeavingEtcd, "the member has left etcd, which settles")
 		}
 		if s, ok := unsettled(m, f); ok {

@@ -17,6 +17,7 @@ const (
 	annotationRemove   = "etcd.k3s.cattle.io/remove"
 	annotationRemoved  = "etcd.k3s.cattle.io/removed-node-name"
 	voterHeartbeatLife = 6 * time.Minute // it is refreshed every 5
+	clockTolerance     = time.Minute     // what is dated later is of a clock that is wrong
 )
 
 // vote is what is known of a server's vote in etcd.
@@ -81,7 +82,8 @@ func (m member) vote(now time.Time) vote {
 		if c.Type != conditionVoter {
 			continue
 		}
-		fresh := now.Sub(c.LastHeartbeatTime.Time) <= voterHeartbeatLife
+		age := now.Sub(c.LastHeartbeatTime.Time)
+		fresh := age <= voterHeartbeatLife && age >= -clockTolerance
 		switch {
 		case c.Status == corev1.ConditionTrue && fresh && m.isReady():
 			return votes
