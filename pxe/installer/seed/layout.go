@@ -51,9 +51,6 @@ func Inspect(head []byte, diskBytes int64, sector int) (Layout, error) {
 	if len(head) < 40*sector {
 		return Layout{}, fmt.Errorf("the image has only %d bytes: it is no disk image", len(head))
 	}
-	if bytes.HasPrefix(head, []byte("QFI\xfb")) {
-		return Layout{}, errors.New("the image is of the format qcow2: want a raw disk image (convert it with qemu-img convert -O raw, then compress it)")
-	}
 	const signature = "EFI PART"
 	if !bytes.Equal(head[sector:sector+8], []byte(signature)) {
 		for _, other := range []int{512, 4096} {
@@ -106,7 +103,7 @@ func (l Layout) inspectGPT(head []byte) (Layout, error) {
 
 func (l Layout) inspectMBR(head []byte) (Layout, error) {
 	if head[510] != 0x55 || head[511] != 0xaa {
-		return Layout{}, errors.New("the image has no partition table: want a raw disk image that boots by itself")
+		return Layout{}, errors.New("the image has no partition table: want a disk image that boots by itself")
 	}
 	if l.sector != 512 {
 		return Layout{}, fmt.Errorf("the image has an MBR partition table, which needs sectors of 512 bytes; this disk has sectors of %d", l.sector)
@@ -131,7 +128,7 @@ func (l Layout) inspectMBR(head []byte) (Layout, error) {
 	}
 	switch {
 	case used == 0:
-		return Layout{}, errors.New("the image has an empty partition table: want a raw disk image that boots by itself")
+		return Layout{}, errors.New("the image has an empty partition table: want a disk image that boots by itself")
 	case l.index == 0:
 		return Layout{}, errors.New("the image's MBR partition table has no free entry for the seed: use an image with a GPT")
 	}

@@ -202,7 +202,6 @@ func TestImagesThatCannotBeInstalledAreRefusedBeforeAnythingIsWritten(t *testing
 		sector int
 		want   string
 	}{
-		{"a qcow2 file", append([]byte("QFI\xfb"), make([]byte, mib)...), 100 * mib, 512, "qcow2"},
 		{"a file without a partition table", make([]byte, mib), 100 * mib, 512, "no partition table"},
 		{"a few bytes", []byte("404 page not found"), 100 * mib, 512, "no disk image"},
 		{"an image larger than the disk", good, 39 * mib, 512, "needs a disk of 41943040 bytes, this one has 40894464"},

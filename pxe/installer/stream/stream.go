@@ -22,6 +22,7 @@ import (
 	"github.com/klauspost/readahead"
 
 	"github.com/rhizome-dev/rhizome/pxe/installer/plan"
+	"github.com/rhizome-dev/rhizome/pxe/installer/qcow2"
 )
 
 // HeadBytes is how much of the image is held back, in bytes.
@@ -76,10 +77,9 @@ func (e *ChecksumError) Error() string {
 }
 
 // Image streams the image to the target and returns its head, which the caller
-// writes when everything else is in place. Until then the target cannot boot.
+// writes when everything else is in place. Until then the target cannot boot. The
+// image is raw or qcow2, which its first bytes tell.
 func Image(ctx context.Context, image plan.Image, target Target, o Options) (head []byte, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	if o.Progress == nil {
 		o.Progress = new(Progress)
 	}
@@ -87,52 +87,86 @@ func Image(ctx context.Context, image plan.Image, target Target, o Options) (hea
 	if image.Size > 0 {
 		o.Progress.Total.Store(image.Size)
 	}
+	f := &file{image: image, o: o}
+	err = f.pass(ctx, func(ctx context.Context, r io.Reader) error {
+		head, err = write(ctx, r, target, o)
+		return err
+	})
+	if errors.Is(err, errQcow2) {
+		head, err = f.qcow2(ctx, target)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := target.Sync(); err != nil {
+		return nil, fmt.Errorf("cannot write to the disk: %w", err)
+	}
+	return head, nil
+}
 
-	d := newDownload(ctx, o.Client, append([]string{image.URL}, image.Mirrors...), image.Size, o.Patience)
+// file is the image as it lies on the server.
+type file struct {
+	image plan.Image
+	o     Options
+}
+
+// open begins a download at an offset of the file as it lies there.
+func (f *file) open(ctx context.Context, offset int64) *download {
+	d := newDownload(ctx, f.o.Client, append([]string{f.image.URL}, f.image.Mirrors...), f.image.Size, f.o.Patience)
+	d.offset = offset
+	if f.o.Log != nil {
+		d.log = f.o.Log
+	}
+	return d
+}
+
+// pass hands the file to consume, unpacked, and checks its digest; what consume leaves
+// of it is fetched all the same. Without an error the file was the one declared.
+func (f *file) pass(ctx context.Context, consume func(context.Context, io.Reader) error) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d := f.open(ctx, 0)
 	defer func() { err = errors.Join(err, d.Close()) }()
 	d.received = func(done, total int64) {
-		o.Progress.Done.Store(done)
-		o.Progress.Total.Store(total)
-	}
-	if o.Log != nil {
-		d.log = o.Log
+		f.o.Progress.Done.Store(done)
+		f.o.Progress.Total.Store(total)
 	}
 
 	// Three stages side by side: download and digest, unpacking, writing.
 	digest := sha256.New()
 	raw, err := ahead(io.TeeReader(d, digest))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer closeStage(cancel, raw)
-	plain := &lazy{compression: image.Compression, from: raw}
+	plain := &lazy{compression: f.image.Compression, from: raw}
 	defer closeStage(cancel, plain)
 	out, err := ahead(plain)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer closeStage(cancel, out)
 
-	head, err = write(ctx, out, target, o)
+	err = consume(ctx, out)
 	var unreadable *readError
 	if err != nil && !errors.As(err, &unreadable) {
-		return nil, err
+		return err
 	}
-	// What the unpacking did not read belongs to the file, too. After a file that
-	// could not be unpacked, the digest tells who is to blame.
+	// What was not read belongs to the file, too. After a file that could not be
+	// unpacked, the digest tells who is to blame.
+	for _, stage := range []io.Closer{out, plain} {
+		_ = stage.Close() // it would read on by itself
+	}
 	if _, drainErr := io.Copy(io.Discard, struct{ io.Reader }{raw}); drainErr != nil {
-		return nil, drainErr
+		return drainErr
 	}
-	if got := hex.EncodeToString(digest.Sum(nil)); !strings.EqualFold(got, image.SHA256) {
-		return nil, &ChecksumError{Got: got, Want: strings.ToLower(image.SHA256)}
+	if got := hex.EncodeToString(digest.Sum(nil)); !strings.EqualFold(got, f.image.SHA256) {
+		return &ChecksumError{Got: got, Want: strings.ToLower(f.image.SHA256)}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: the file is the one declared, so it is not a valid image of the compression %s", err, image.Compression)
+		return fmt.Errorf("%w: the file is the one declared, so it is not a valid image of the compression %s", err, f.image.Compression)
 	}
-	if err := target.Sync(); err != nil {
-		return nil, fmt.Errorf("cannot write to the disk: %w", err)
-	}
-	return head, nil
+	return nil
 }
 
 // readError is an image that cannot be unpacked, or read at all.
@@ -182,6 +216,9 @@ func write(ctx context.Context, r io.Reader, target Target, o Options) (head []b
 		return nil, &readError{err}
 	}
 	head = head[:n]
+	if bytes.HasPrefix(head, []byte(qcow2.Magic)) {
+		return nil, errQcow2
+	}
 	if n == 0 {
 		return nil, errors.New("the image is empty: nothing was written")
 	}
