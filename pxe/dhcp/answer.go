@@ -61,6 +61,9 @@ type Question struct {
 	// BootFile is what the machine is to load: a path for TFTP, or a URL. Empty:
 	// there is nothing that this machine can load.
 	BootFile string
+	// Pooled is what an undeclared machine is handed out by our DHCP server; nil:
+	// nothing.
+	Pooled *pxe.Lease
 }
 
 // Answer decides on one packet: the reply, or nil, and in either case the reason
@@ -74,6 +77,10 @@ func Answer(q Question) (reply *dhcpv4.DHCPv4, reason string) {
 		return nil, "not a request"
 	case m.MAC == "":
 		return nil, "the client has no Ethernet address"
+	case q.Decision.Action == pxe.Ignore && q.Pooled != nil && q.Mode == Server && q.Port == PortServer:
+		// An address and nothing to boot.
+		reply, reason = answerLease(q, m, q.Pooled, false)
+		return reply, because("not declared", reason)
 	case q.Decision.Action == pxe.Ignore:
 		return nil, because("ignored", q.Decision.Reason)
 	case boots && q.Decision.Action == pxe.BootLocal && q.Decision.LocalBoot == pxe.LocalBootSilence:
@@ -81,7 +88,16 @@ func Answer(q Question) (reply *dhcpv4.DHCPv4, reason string) {
 	case q.Port == PortBoot || q.Mode == Proxy:
 		return answerBoot(q, m, boots)
 	}
-	return answerLease(q, m, boots)
+	lease := q.Decision.Lease
+	if lease == nil || !lease.Address.IsValid() {
+		return nil, "the machine has no reservation"
+	}
+	// RFC 2131 §4.3.1: an address of the client's network. A client that has one
+	// already is told by answerLease if it is another (§4.3.2).
+	if subnet := subnetOf(q.Packet, q.Address); !addrOf(q.Packet.ClientIPAddr).IsValid() && !lease.Address.Masked().Contains(subnet) {
+		return nil, fmt.Sprintf("the machine asks from the network of %s, and its reservation %s is of another", subnet, lease.Address)
+	}
+	return answerLease(q, m, lease, boots)
 }
 
 // answerBoot tells what to boot and nothing about addresses: the part of a
@@ -111,13 +127,29 @@ func answerBoot(q Question, m pxe.Machine, boots bool) (*dhcpv4.DHCPv4, string) 
 	return r, "told to load " + q.BootFile
 }
 
-// answerLease is the DHCP server (RFC 2131 §4.3). The reservation comes from the
-// declaration, so there is nothing to store, to decline or to release.
-func answerLease(q Question, m pxe.Machine, boots bool) (*dhcpv4.DHCPv4, string) {
-	lease := q.Decision.Lease
-	if lease == nil || !lease.Address.IsValid() {
-		return nil, "the machine has no reservation"
+// subnetOf is an address of the network that the client stands in: what the relay
+// (RFC 3527 §3) or the client itself (RFC 3011) says it is, else the relay's own on
+// it (RFC 2131 §4.3.1), else the client's if it has one, else ours.
+func subnetOf(p *dhcpv4.DHCPv4, ours netip.Addr) netip.Addr {
+	if relay := p.RelayAgentInfo(); relay != nil {
+		if link := addrOf(relay.Get(dhcpv4.LinkSelectionSubOption)); link.IsValid() {
+			return link
+		}
 	}
+	if subnet := addrOf(p.Options.Get(dhcpv4.OptionSubnetSelection)); subnet.IsValid() {
+		return subnet
+	}
+	for _, a := range []netip.Addr{addrOf(p.GatewayIPAddr), addrOf(p.ClientIPAddr)} {
+		if a.IsValid() {
+			return a
+		}
+	}
+	return ours
+}
+
+// answerLease is the DHCP server (RFC 2131 §4.3). A reservation comes from the
+// declaration, so there is nothing to store, to decline or to release.
+func answerLease(q Question, m pxe.Machine, lease *pxe.Lease, boots bool) (*dhcpv4.DHCPv4, string) {
 	address := lease.Address.Addr()
 	var r *dhcpv4.DHCPv4
 	switch t := q.Packet.MessageType(); t {

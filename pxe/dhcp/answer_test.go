@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -27,6 +28,11 @@ var (
 	lease = &pxe.Lease{
 		Address: netip.MustParsePrefix("192.168.1.21/24"), Gateway: netip.MustParseAddr("192.168.1.1"),
 		Nameservers: []netip.Addr{netip.MustParseAddr("192.168.1.1"), netip.MustParseAddr("9.9.9.9")}, HostName: "node-1",
+	}
+	// far is the reservation of a machine behind a relay.
+	far = &pxe.Lease{
+		Address: netip.MustParsePrefix("10.0.0.21/24"), Gateway: netip.MustParseAddr("10.0.0.1"),
+		Nameservers: []netip.Addr{netip.MustParseAddr("9.9.9.9")}, HostName: "far-1",
 	}
 	smbios = []byte{0, 0x33, 0x22, 0x11, 0x00, 0x55, 0x44, 0x77, 0x66, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff}
 )
@@ -100,7 +106,13 @@ func TestAnswersMatchTheGoldenPackets(t *testing.T) {
 		{"u-boot", client(discover, "U-Boot.armv8", iana.EFI_ARM64), PortServer, "grubaa64.efi"},
 		{"uefi-pxe-request", client(request, "PXEClient:Arch:00007:UNDI:003016", iana.EFI_X86_64, dhcpv4.WithOption(dhcpv4.OptServerIdentifier(ours.AsSlice())), dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(lease.Address.Addr().AsSlice()))), PortServer, "snponly.efi"},
 		{"linux", client(discover, "dhcpcd-9.4.1:Linux-6.1.0", 0, dhcpv4.WithoutOption(dhcpv4.OptionClientSystemArchitectureType), dhcpv4.WithoutOption(dhcpv4.OptionClientMachineIdentifier), dhcpv4.WithGeneric(dhcpv4.OptionClientIdentifier, append([]byte{1}, mac...))), PortServer, ""},
-		{"linux-relayed-request", client(request, "dhcpcd-9.4.1:Linux-6.1.0", 0, dhcpv4.WithoutOption(dhcpv4.OptionClientSystemArchitectureType), dhcpv4.WithoutOption(dhcpv4.OptionClientMachineIdentifier), dhcpv4.WithBroadcast(false), dhcpv4.WithRelay(net.IPv4(10, 0, 0, 1).To4()), dhcpv4.WithOption(dhcpv4.OptServerIdentifier(ours.AsSlice())), dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(lease.Address.Addr().AsSlice()))), PortServer, ""},
+		{"linux-relayed-request", client(request, "dhcpcd-9.4.1:Linux-6.1.0", 0, dhcpv4.WithoutOption(dhcpv4.OptionClientSystemArchitectureType), dhcpv4.WithoutOption(dhcpv4.OptionClientMachineIdentifier), dhcpv4.WithBroadcast(false), dhcpv4.WithRelay(net.IPv4(10, 0, 0, 1).To4()), dhcpv4.WithOption(dhcpv4.OptServerIdentifier(ours.AsSlice())), dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(far.Address.Addr().AsSlice()))), PortServer, ""},
+		{"uefi-http-arm64", client(discover, "HTTPClient:Arch:00019:UNDI:003001", iana.EFI_ARM64_HTTP), PortServer, "http://192.168.1.2:7480/loader/grubaa64.efi"},
+		{"uefi-http-relayed", client(discover, "HTTPClient:Arch:00016:UNDI:003001", iana.EFI_X86_64_HTTP, dhcpv4.WithRelay(net.IPv4(10, 0, 0, 1).To4())), PortServer, "http://192.168.1.2:7480/loader/snponly.efi"},
+		// The relay's own address is of a network without machines: it says which one
+		// the client stands in.
+		{"bios-pxe-relayed-link-selection", client(discover, "PXEClient:Arch:00000:UNDI:002001", iana.INTEL_X86PC, dhcpv4.WithRelay(net.IPv4(172, 16, 0, 9).To4()), dhcpv4.WithGeneric(dhcpv4.OptionRelayAgentInformation, []byte{5, 4, 10, 0, 0, 0})), PortServer, "undionly.kpxe"},
+		{"uefi-pxe-signed", client(discover, "PXEClient:Arch:00007:UNDI:003016", iana.EFI_X86_64), PortServer, "signed/shimx64.efi"},
 	} {
 		for _, mode := range []Mode{Proxy, Server} {
 			name := strings.ToLower(mode.String()) + "-" + c.name
@@ -112,9 +124,35 @@ func TestAnswersMatchTheGoldenPackets(t *testing.T) {
 				if mode == Server {
 					q.Decision.Lease = lease
 				}
+				if mode == Server && strings.Contains(name, "relayed") {
+					q.Decision.Lease = far
+				}
 				compareGolden(t, name, q)
 			})
 		}
+	}
+}
+
+// An undeclared machine is given an address of the pool, if there is one, and
+// nothing to boot.
+func TestPooledAnswersMatchTheGoldenPackets(t *testing.T) {
+	pooled := &pxe.Lease{
+		Address: netip.MustParsePrefix("192.168.1.77/24"), Gateway: netip.MustParseAddr("192.168.1.1"),
+		Nameservers: []netip.Addr{netip.MustParseAddr("192.168.1.1")}, Duration: 10 * time.Minute,
+	}
+	for _, c := range []struct {
+		name    string
+		request *dhcpv4.DHCPv4
+	}{
+		{"pool-uefi-pxe", client(dhcpv4.MessageTypeDiscover, "PXEClient:Arch:00007:UNDI:003016", iana.EFI_X86_64)},
+		{"pool-linux-request", client(dhcpv4.MessageTypeRequest, "dhcpcd-9.4.1:Linux-6.1.0", 0, dhcpv4.WithoutOption(dhcpv4.OptionClientSystemArchitectureType), dhcpv4.WithOption(dhcpv4.OptServerIdentifier(ours.AsSlice())), dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(pooled.Address.Addr().AsSlice())))},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			compareGolden(t, c.name, Question{
+				Packet: c.request, Port: PortServer, Address: ours, Mode: Server, BootFile: "snponly.efi",
+				Decision: pxe.Decision{Reason: "no Node declares this MAC"}, Pooled: pooled,
+			})
+		})
 	}
 }
 
@@ -206,6 +244,8 @@ func TestSilence(t *testing.T) {
 		{"a DISCOVER on port 4011", pxeDiscover(), PortBoot, Proxy, install, "f", "nothing to say to DISCOVER"},
 		{"a RELEASE", client(dhcpv4.MessageTypeRelease, "linux", 0), PortServer, Server, install, "", "nothing to say to RELEASE"},
 		{"a DECLINE", client(dhcpv4.MessageTypeDecline, "linux", 0), PortServer, Server, install, "", "the client found its reservation 192.168.1.21 in use by another machine"},
+		{"a machine that stands behind a relay, and not where it is declared", pxeDiscover(dhcpv4.WithRelay(net.IPv4(10, 0, 0, 1).To4())), PortServer, Server, install, "f", "the machine asks from the network of 10.0.0.1, and its reservation 192.168.1.21/24 is of another"},
+		{"a machine that says itself that it stands elsewhere", pxeDiscover(dhcpv4.WithGeneric(dhcpv4.OptionSubnetSelection, []byte{10, 9, 8, 0})), PortServer, Server, install, "f", "the machine asks from the network of 10.9.8.0, and its reservation 192.168.1.21/24 is of another"},
 		{"no reservation", pxeDiscover(), PortServer, Server, pxe.Decision{Action: pxe.Install}, "f", "the machine has no reservation"},
 		{"a reply", pxeDiscover(func(p *dhcpv4.DHCPv4) { p.OpCode = dhcpv4.OpcodeBootReply }), PortServer, Proxy, install, "f", "not a request"},
 		{"a group address", pxeDiscover(dhcpv4.WithHwAddr(net.HardwareAddr{1, 0, 0x5e, 0, 0, 1})), PortServer, Proxy, install, "f", "the client has no Ethernet address"},
@@ -226,6 +266,7 @@ func TestSilence(t *testing.T) {
 
 // RFC 2131 §4.3.2, the states of a client.
 func TestALeaseIsTheReservationOrNone(t *testing.T) {
+	relay := net.IPv4(192, 168, 1, 254).To4() // on the reservation's network
 	other := net.IPv4(192, 168, 1, 99).To4()
 	own := net.IP(lease.Address.Addr().AsSlice())
 	server := dhcpv4.WithOption(dhcpv4.OptServerIdentifier(ours.AsSlice()))
@@ -244,10 +285,10 @@ func TestALeaseIsTheReservationOrNone(t *testing.T) {
 		{"rebooting with an address of before", dhcpv4.MessageTypeRequest, []dhcpv4.Modifier{asking(other)}, dhcpv4.MessageTypeNak, "255.255.255.255:68"},
 		{"renewing", dhcpv4.MessageTypeRequest, []dhcpv4.Modifier{dhcpv4.WithClientIP(own)}, dhcpv4.MessageTypeAck, "192.168.1.21:68"},
 		{"renewing an address of before", dhcpv4.MessageTypeRequest, []dhcpv4.Modifier{dhcpv4.WithClientIP(other)}, dhcpv4.MessageTypeNak, "255.255.255.255:68"},
-		{"relayed", dhcpv4.MessageTypeRequest, []dhcpv4.Modifier{asking(own), dhcpv4.WithRelay(net.IPv4(10, 0, 0, 1).To4())}, dhcpv4.MessageTypeAck, "10.0.0.1:67"},
+		{"relayed", dhcpv4.MessageTypeRequest, []dhcpv4.Modifier{asking(own), dhcpv4.WithRelay(relay)}, dhcpv4.MessageTypeAck, "192.168.1.254:67"},
 		// RFC 2131 §4.1: giaddr comes before ciaddr, and a NAK goes through the relay too.
-		{"relayed, renewing", dhcpv4.MessageTypeRequest, []dhcpv4.Modifier{dhcpv4.WithClientIP(own), dhcpv4.WithRelay(net.IPv4(10, 0, 0, 1).To4())}, dhcpv4.MessageTypeAck, "10.0.0.1:67"},
-		{"relayed, with an address of before", dhcpv4.MessageTypeRequest, []dhcpv4.Modifier{asking(other), dhcpv4.WithRelay(net.IPv4(10, 0, 0, 1).To4())}, dhcpv4.MessageTypeNak, "10.0.0.1:67"},
+		{"relayed, renewing", dhcpv4.MessageTypeRequest, []dhcpv4.Modifier{dhcpv4.WithClientIP(own), dhcpv4.WithRelay(relay)}, dhcpv4.MessageTypeAck, "192.168.1.254:67"},
+		{"relayed, with an address of before", dhcpv4.MessageTypeRequest, []dhcpv4.Modifier{asking(other), dhcpv4.WithRelay(relay)}, dhcpv4.MessageTypeNak, "192.168.1.254:67"},
 		{"INFORM", dhcpv4.MessageTypeInform, []dhcpv4.Modifier{dhcpv4.WithClientIP(other)}, dhcpv4.MessageTypeAck, "192.168.1.99:68"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

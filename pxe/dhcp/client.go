@@ -41,10 +41,21 @@ func isIPXE(p *dhcpv4.DHCPv4) bool {
 	if p.Options.Has(optionIPXE) {
 		return true
 	}
-	// The user class stands bare (iPXE's own way) or behind a length byte (RFC 3004).
-	class := p.Options.Get(dhcpv4.OptionUserClassInformation)
-	return bytes.Equal(class, []byte("iPXE")) || bytes.Equal(class, []byte("\x04iPXE"))
+	return hasUserClass(p, "iPXE")
 }
+
+// hasUserClass says whether this is the client's one user class. It stands bare
+// (iPXE's own way) or behind a length byte (RFC 3004).
+func hasUserClass(p *dhcpv4.DHCPv4, class string) bool {
+	option := p.Options.Get(dhcpv4.OptionUserClassInformation)
+	return string(option) == class || string(option) == string(rune(len(class)))+class
+}
+
+// classProbe is the user class of Probe's packets, by which our own servers know
+// them: they answer none and list none as a machine that wants to boot.
+const classProbe = "rhizome-probe"
+
+func isProbe(p *dhcpv4.DHCPv4) bool { return hasUserClass(p, classProbe) }
 
 // MachineOf says what a packet tells of its sender. The MAC is empty if the
 // packet carries none of an Ethernet's.

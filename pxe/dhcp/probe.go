@@ -36,8 +36,8 @@ const probeTime = 5 * time.Second
 
 // Probe asks the network of the interface, as a PXE client with a random locally
 // administered address would, and lists who answers, in the order of their
-// addresses. Our own PXE service answers no undeclared machine and so is never in
-// the list. It takes until ctx ends or five seconds, and needs root or CAP_NET_RAW.
+// addresses. A PXE service of ours knows a probe and does not answer it, so it is never
+// in the list. It takes until ctx ends or five seconds, and needs root or CAP_NET_RAW.
 func Probe(ctx context.Context, iface string) ([]Foreign, error) {
 	conn, err := listenAsClient(iface)
 	if err != nil {
@@ -83,6 +83,7 @@ func ask(ctx context.Context, conn net.PacketConn, mac net.HardwareAddr) error {
 		p, err := dhcpv4.NewDiscovery(mac, dhcpv4.WithBroadcast(true),
 			dhcpv4.WithOption(dhcpv4.OptClassIdentifier(fmt.Sprintf("%s:Arch:%05d:UNDI:003016", classPXE, arch))),
 			dhcpv4.WithOption(dhcpv4.OptClientArch(arch)),
+			dhcpv4.WithUserClass(classProbe, true),
 			dhcpv4.WithGeneric(dhcpv4.OptionClientNetworkInterfaceIdentifier, []byte{1, 3, 16}),
 			dhcpv4.WithGeneric(dhcpv4.OptionClientMachineIdentifier, append(make([]byte, 11), mac...)),
 			dhcpv4.WithRequestedOptions(dhcpv4.OptionVendorSpecificInformation, dhcpv4.OptionTFTPServerName, dhcpv4.OptionBootfileName))

@@ -17,8 +17,8 @@ import (
 	"github.com/rhizome-dev/rhizome/pxe"
 )
 
-// Responder answers the DHCP packets of one interface. All fields but Meter must be
-// set.
+// Responder answers the DHCP packets of one interface. All fields but Pool and
+// Meter must be set.
 type Responder struct {
 	Interface string
 	Address   netip.Addr // ours on the interface, and the source of every answer
@@ -26,9 +26,12 @@ type Responder struct {
 	Backend   pxe.Backend
 	// BootFile says what the machine is to load, or why there is nothing.
 	BootFile func(pxe.Machine, pxe.Decision) (file string, err error)
-	Logger   *slog.Logger
-	Now      func() time.Time
-	Meter    pxe.Meter // nil: nobody counts
+	// Pool hands out addresses to undeclared machines, in the mode Server; nil: they
+	// get none.
+	Pool   *Pool
+	Logger *slog.Logger
+	Now    func() time.Time
+	Meter  pxe.Meter // nil: nobody counts
 
 	conns []portConn
 }
@@ -143,11 +146,17 @@ func (s *Responder) Handle(datagram []byte, port int, from netip.AddrPort) ([]by
 		meter.Packet("INVALID", pxe.Ignore, false)
 		return nil, netip.AddrPort{}
 	}
+	if isProbe(p) { // by one of us, who looks for others
+		return nil, netip.AddrPort{}
+	}
 	q := Question{Packet: p, Port: port, Address: s.Address, Mode: s.Mode, Decision: s.Backend.Decide(m)}
 	boots := IsNetworkBoot(p)
 	var nothing error
 	if boots && q.Decision.Action != pxe.Ignore {
 		q.BootFile, nothing = s.BootFile(m, q.Decision)
+	}
+	if q.Decision.Action == pxe.Ignore && s.Pool != nil && s.Mode == Server && port == PortServer {
+		q.Pooled = s.Pool.Lease(p, s.Address, s.Now())
 	}
 	reply, reason := Answer(q)
 	if nothing != nil {

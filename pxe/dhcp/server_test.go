@@ -86,6 +86,22 @@ func TestTheBackendHearsOfEveryNetworkBootClient(t *testing.T) {
 	}
 }
 
+// Our own look for foreign servers is no machine that wants to boot.
+func TestAProbeIsNeitherAnsweredNorListed(t *testing.T) {
+	b := &backend{}
+	s := responder(b, Server, func(pxe.Machine, pxe.Decision) (string, error) { return "f", nil })
+	s.Pool = newPool(t, "192.168.1.128/25")
+	probe := client(dhcpv4.MessageTypeDiscover, "PXEClient:Arch:00007:UNDI:003016", iana.EFI_X86_64, dhcpv4.WithUserClass(classProbe, true))
+	if reply, _ := s.Handle(probe.ToBytes(), PortServer, netip.AddrPort{}); reply != nil || len(b.seen) > 0 {
+		t.Errorf("answered: %v, observed: %+v", reply != nil, b.seen)
+	}
+	guest := client(dhcpv4.MessageTypeDiscover, "PXEClient:Arch:00007:UNDI:003016", iana.EFI_X86_64)
+	guest.ClientHWAddr = net.HardwareAddr{0x52, 0x54, 0x00, 0x12, 0x34, 0x57}
+	if reply, _ := s.Handle(guest.ToBytes(), PortServer, netip.AddrPort{}); reply == nil || len(b.seen) != 1 {
+		t.Errorf("a machine that is no probe: answered: %v, observed: %+v", reply != nil, b.seen)
+	}
+}
+
 // Whatever bytes come, the responder neither fails nor answers a machine that is
 // not declared, and what it answers can be read.
 func FuzzHandle(f *testing.F) {
@@ -96,11 +112,15 @@ func FuzzHandle(f *testing.F) {
 	} {
 		f.Add(p.ToBytes(), uint8(0))
 		f.Add(p.ToBytes(), uint8(3))
+		f.Add(p.ToBytes(), uint8(2|16))
 	}
 	f.Fuzz(func(t *testing.T, datagram []byte, how uint8) {
 		b := &backend{decision: pxe.Decision{Action: pxe.Action(how >> 2 % 3), Lease: lease}}
 		port := []int{PortServer, PortBoot}[how&1]
 		s := responder(b, Mode(how>>1&1), func(pxe.Machine, pxe.Decision) (string, error) { return "snponly.efi", nil })
+		if how&16 != 0 {
+			s.Pool = newPool(t, "192.168.1.128/25")
+		}
 		reply, to := s.Handle(datagram, port, netip.MustParseAddrPort("192.168.1.77:68"))
 		if reply == nil {
 			return
@@ -112,7 +132,11 @@ func FuzzHandle(f *testing.F) {
 		if err != nil {
 			t.Fatalf("the answer cannot be read: %v", err)
 		}
-		if MachineOf(p).MAC != "52:54:00:12:34:56" || b.decision.Action == pxe.Ignore {
+		if undeclared := MachineOf(p).MAC != "52:54:00:12:34:56" || b.decision.Action == pxe.Ignore; undeclared && s.Pool != nil {
+			if p.BootFileName != "" || p.Options.Has(dhcpv4.OptionBootfileName) || p.Options.Has(dhcpv4.OptionClassIdentifier) {
+				t.Fatalf("an undeclared machine is told to boot: %s", p.Summary())
+			}
+		} else if undeclared {
 			t.Fatalf("an undeclared machine was answered: %s", p.Summary())
 		}
 		if p.OpCode != dhcpv4.OpcodeBootReply || addrOf(p.ServerIdentifier()) != ours || !to.IsValid() {

@@ -52,6 +52,9 @@ type Config struct {
 	Address netip.Addr
 	// DHCP is dhcp.Proxy, the zero value, or dhcp.Server.
 	DHCP dhcp.Mode
+	// Pool hands out addresses to undeclared machines if DHCP is dhcp.Server; nil: they
+	// get none. They are told nothing to boot.
+	Pool *dhcp.Pool
 	// HTTPPort and HTTPSPort; zero: the defaults.
 	HTTPPort, HTTPSPort uint16
 	// Certificate of the HTTPS side.
@@ -126,7 +129,7 @@ func New(cfg Config) (*Server, error) {
 	handlers := &web.Handlers{Table: table, Backend: cfg.Backend, Media: cfg.Media, Logger: cfg.Logger, Now: cfg.Now, Meter: cfg.Meter}
 	s := &Server{
 		dhcp: dhcp.Responder{
-			Interface: cfg.Interface, Address: cfg.Address, Mode: cfg.DHCP, Backend: cfg.Backend,
+			Interface: cfg.Interface, Address: cfg.Address, Mode: cfg.DHCP, Pool: cfg.Pool, Backend: cfg.Backend,
 			BootFile: func(m pxe.Machine, d pxe.Decision) (string, error) {
 				return loader.BootFile(m, d, table.Server, table.Has)
 			},
