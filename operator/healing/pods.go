@@ -7,7 +7,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rhizome-dev/rhizome/internal/hostpod"
@@ -22,7 +21,7 @@ const labelHealing = "rhizome.dev/healing"
 
 // The commands of the cluster's binary that they run.
 const (
-	RebootCommand   = "reboot"
+	RebootCommand   = hostpod.RebootCommand
 	SnapshotCommand = "etcd-snapshot"
 )
 
@@ -32,17 +31,9 @@ const (
 	etcdSnapshots = "/var/lib/rancher/k3s/server/db/snapshots"
 )
 
-// rebootPod restarts a machine by a signal to its init, which needs the host's
-// process IDs and the capability to send it. AppArmor's profile for containers
-// forbids signals to what is outside of them.
+// rebootPod restarts a machine.
 func rebootPod(namespace, image, node string, intended time.Time) *corev1.Pod {
-	p := hostpod.New(namespace, podName("heal-reboot", node, intended), node, image, labelHealing, node)
-	p.Spec.HostPID = true
-	c := &p.Spec.Containers[0]
-	c.Args = []string{RebootCommand}
-	c.SecurityContext.Capabilities.Add = []corev1.Capability{"KILL"}
-	c.SecurityContext.AppArmorProfile = &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeUnconfined}
-	return p
+	return hostpod.Reboot(namespace, podName("heal-reboot", node, intended), node, image, labelHealing)
 }
 
 // snapshotPod saves etcd on a server that is well, before another one is taken out
@@ -66,20 +57,8 @@ func podName(what, node string, intended time.Time) string {
 	return what + "-" + node + "-" + strings.ToLower(intended.UTC().Format("20060102t150405"))
 }
 
-// podMade returns the pod as it is, after making it if it was not there.
 func (r *reconciler) podMade(ctx context.Context, p *corev1.Pod) (*corev1.Pod, error) {
-	var have corev1.Pod
-	err := r.Live.Get(ctx, client.ObjectKeyFromObject(p), &have)
-	if err == nil {
-		return &have, nil
-	}
-	if !apierrors.IsNotFound(err) {
-		return nil, fmt.Errorf("cannot read the pod %s: %w", p.Name, err)
-	}
-	if err := r.Live.Create(ctx, p); err != nil {
-		return nil, fmt.Errorf("cannot make the pod %s: %w", p.Name, err)
-	}
-	return p, nil
+	return hostpod.Made(ctx, r.Live, p)
 }
 
 // tidy deletes the pods that worked for a member, so that none of them starts when

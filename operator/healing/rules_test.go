@@ -123,12 +123,13 @@ var refusals = []struct {
 	{"Minority", "one server of three is Ready", false, func(_ *member, f *facts) { each(f, func(s *server) { s.ready = s.name == "s1" }) }},
 	{"Minority", "no server is known", false, func(_ *member, f *facts) { f.servers = nil }},
 	{"NoPeer", "no peer has tried", false, func(m *member, _ *facts) { m.reach = nil }},
-	{"NoPeer", "a peer has tried long ago", false, func(m *member, _ *facts) {
+	{"NoPeer", "a peer has tried long ago", false, func(m *member, f *facts) {
+		f.settings.reachLife = 3 * time.Minute
 		peers(m, func(r *v1alpha1.Reach) { r.At = ago(3*time.Minute + time.Second) })
 	}},
 	{"NoPeer", "a peer has tried before it fell silent, at an earlier failure", false, func(m *member, f *facts) {
-		f.settings.unhealthyAfter, m.since = time.Minute, noon.Add(-time.Minute)
-		peers(m, func(r *v1alpha1.Reach) { r.At = ago(2 * time.Minute) })
+		f.settings.reachLife, m.since = 11*time.Minute, noon.Add(-10*time.Minute)
+		peers(m, func(r *v1alpha1.Reach) { r.At = ago(10*time.Minute + time.Second) })
 	}},
 	{"NoPeer", "a peer whose clock is ahead has tried", false, func(m *member, _ *facts) { peers(m, func(r *v1alpha1.Reach) { r.At = ago(-2 * time.Minute) }) }},
 	{"NoPeer", "only the machine itself has tried", false, func(m *member, _ *facts) { peers(m, func(r *v1alpha1.Reach) { r.From = m.name }) }},
