@@ -84,6 +84,9 @@ const (
 	LoaderAuto LoaderPolicy = ""
 	LoaderIPXE LoaderPolicy = "IPXE"
 	LoaderGRUB LoaderPolicy = "GRUB"
+	// LoaderSigned is what Secure Boot accepts: the distribution's shim and GRUB, with
+	// the signatures that it put on them.
+	LoaderSigned LoaderPolicy = "Signed"
 )
 
 // LocalBoot is a way to boot the machine's own disk.

@@ -20,6 +20,8 @@ import (
 // Table finds boot files by name:
 //
 //	loader/<file>                           a boot loader, told our address
+//	loader/signed/<file>                    those that Secure Boot accepts
+//	grub/grub.cfg                           what the signed GRUB asks for: loader/signed/grub.cfg
 //	installer/<arch>/{vmlinuz,initrd.img}   the installer
 //	boot/<mac>/{ipxe,grub}                  the decision for one machine
 //
@@ -78,6 +80,10 @@ func (t *Table) Open(name string) (*File, error) {
 		return t.openLoader("loader/" + name)
 	case first == "loader":
 		return t.openLoader(name)
+	case first == "signed":
+		return t.openLoader("loader/" + name)
+	case name == loader.SignedConfigPath:
+		return t.openLoader("loader/" + loader.SignedConfig)
 	case first == "installer":
 		return t.openInstaller(name)
 	case first == "boot":
@@ -96,8 +102,14 @@ func (t *Table) Has(file string) bool {
 // is found at start and not by a machine.
 func (t *Table) Check() error {
 	found := false
-	for _, name := range []string{loader.IPXEBIOS, loader.IPXEAMD64, loader.IPXEARM64, loader.GRUBAMD64, loader.GRUBARM64} {
+	for _, name := range []string{
+		loader.IPXEBIOS, loader.IPXEAMD64, loader.IPXEARM64, loader.GRUBAMD64, loader.GRUBARM64,
+		loader.ShimAMD64, loader.SignedGRUB, loader.SignedConfig,
+	} {
 		if !t.Has(name) {
+			if strings.HasPrefix(name, "signed/") && t.Has(loader.ShimAMD64) {
+				return fmt.Errorf("the boot files hold loader/%s and not loader/%s: make them anew with pxe/loader/build.sh", loader.ShimAMD64, name)
+			}
 			continue
 		}
 		found = true
@@ -121,7 +133,11 @@ func (t *Table) openLoader(name string) (*File, error) {
 		return nil, err
 	}
 	f.Stage = pxe.StageLoader
-	if base := path.Base(name); base != loader.GRUBAMD64 && base != loader.GRUBARM64 {
+	switch strings.TrimPrefix(name, "loader/") {
+	case loader.GRUBAMD64, loader.GRUBARM64:
+	case loader.SignedConfig:
+		f.Stage, f.ContentType = pxe.StageConfig, "text/plain; charset=utf-8"
+	default:
 		return f, nil
 	}
 	image, err := loader.Patch(f.SectionReader, f.Size(), t.Server)

@@ -34,6 +34,9 @@ func table() *Table {
 		Files: fstest.MapFS{
 			"loader/snponly.efi":         file("ipxe"),
 			"loader/grubx64.efi":         file("grub " + loader.Placeholder + " end"),
+			"loader/signed/shimx64.efi":  file("shim"),
+			"loader/signed/grubx64.efi":  file("signed grub"),
+			"loader/signed/grub.cfg":     file("set server=" + loader.Placeholder + "\n"),
 			"installer/amd64/vmlinuz":    file("kernel"),
 			"installer/amd64/initrd.img": file("initrd"),
 			"secret":                     file("secret"),
@@ -61,6 +64,12 @@ func TestEverySpellingOfANameFindsTheFile(t *testing.T) {
 		"/snponly.efi":                    "ipxe",
 		`\snponly.efi`:                    "ipxe",
 		"grubx64.efi":                     "grub 192.168.1.2:7480         end",
+		"signed/shimx64.efi":              "shim",
+		"/loader/signed/shimx64.efi":      "shim",
+		"signed//grubx64.efi":             "signed grub", // whose signature must not break
+		"/loader/signed//grubx64.efi":     "signed grub",
+		"/grub/grub.cfg":                  "set server=192.168.1.2:7480        \n",
+		"grub/grub.cfg":                   "set server=192.168.1.2:7480        \n",
 		"/installer/amd64//vmlinuz":       "kernel",
 		"boot/52:54:00:12:34:56/ipxe":     script,
 		"boot/52-54-00-12-34-56/ipxe":     script,
@@ -92,7 +101,7 @@ func TestEverySpellingOfANameFindsTheFile(t *testing.T) {
 func TestNothingElseIsFound(t *testing.T) {
 	for _, name := range []string{
 		"", "/", ".", "..", "secret", "/secret", "other/secret", "loader", "loader/", "installer", "installer/amd64",
-		"loader/../secret", "../loader/../../secret", `..\..\secret`, "loader/../other/secret", "loader/none", "none",
+		"signed", "signed/none", "signed/../secret", "grub", "grub/x86_64-efi/grub.cfg", "grub/grub.cfg/x", "loader/../secret", "../loader/../../secret", `..\..\secret`, "loader/../other/secret", "loader/none", "none",
 		"boot", "boot/", "boot/x/ipxe", "boot/52:54:00:12:34:56", "boot/52:54:00:12:34:56/", "boot/52:54:00:12:34:56/none",
 		"boot/52:54:00:12:34:56/ipxe/x", "boot/52:54:00:12:34:99/ipxe", "boot/52:54:00:12:34:99/grub", "loader/\x00", "loader/\xff",
 	} {
@@ -121,7 +130,11 @@ func TestCheckFindsABadTreeAtStart(t *testing.T) {
 	}{
 		"empty":          {fstest.MapFS{}, "no boot loader"},
 		"unpatched GRUB": {fstest.MapFS{"loader/grubx64.efi": {Data: []byte("grub")}}, "lacks the placeholder"},
-		"a directory":    {fstest.MapFS{"loader/snponly.efi/x": {}}, "no boot loader"},
+		"shim alone":     {fstest.MapFS{"loader/signed/shimx64.efi": {}}, "not loader/signed/grubx64.efi"},
+		"unpatched config": {fstest.MapFS{
+			"loader/signed/shimx64.efi": {}, "loader/signed/grubx64.efi": {}, "loader/signed/grub.cfg": {Data: []byte("set x=y")},
+		}, "lacks the placeholder"},
+		"a directory": {fstest.MapFS{"loader/snponly.efi/x": {}}, "no boot loader"},
 	} {
 		bad := table()
 		bad.Files = c.files

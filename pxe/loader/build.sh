@@ -6,7 +6,9 @@
 #
 # GRUB for arm64 is made from the package of that architecture, which is fetched
 # from the system's own apt sources and kept in the cache directory. Where it
-# cannot be had, it is left out, and arm64 machines get no answer.
+# cannot be had, it is left out, and arm64 machines get no answer. So it is with
+# what Secure Boot accepts (signed/): shim and the distribution's GRUB. Their packages
+# are not installed, since they mean to boot the machine that they are installed on.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:?usage: build.sh OUTDIR}/loader
@@ -56,6 +58,39 @@ fetch_arm64() {
   echo "$cache/usr/lib/grub/arm64-efi"
 }
 
+# fetch_signed PACKAGE puts the package's files into a directory of the cache and
+# prints it.
+fetch_signed() {
+  version=$(apt-cache policy "$1:amd64" | awk '$1 == "Candidate:" { print $2 }')
+  [ -n "$version" ] && [ "$version" != "(none)" ] || return 1
+  cache=${XDG_CACHE_HOME:-$HOME/.cache}/rhizome/loader/$1-$version
+  if [ ! -d "$cache" ]; then
+    mkdir -p "$work/$1" "$(dirname "$cache")"
+    (cd "$work/$1" && apt-get -qq -o APT::Sandbox::User=root download "$1:amd64=$version" >&2) || return 1
+    dpkg-deb -x "$work/$1"/*.deb "$work/$1/files" || return 1
+    dpkg-deb -f "$work/$1"/*.deb Built-Using >"$work/$1/files/BUILT-USING"
+    mv "$work/$1/files" "$cache" 2>/dev/null || [ -d "$cache" ] # another build was faster
+  fi
+  echo "$cache"
+}
+
+signed_sources=
+if shim=$(fetch_signed shim-signed) && signed=$(fetch_signed grub-efi-amd64-signed); then
+  mkdir -p "$out/signed"
+  install -m 644 "$shim/usr/lib/shim/shimx64.efi.signed" "$out/signed/shimx64.efi"
+  install -m 644 "$signed/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed" "$out/signed/grubx64.efi"
+  # Its first config: what the other images have within them.
+  { sed '/^set prefix=/,$d' "$here/embedded.cfg"; cat "$here/start.cfg"; } >"$work/signed.cfg"
+  install -m 644 "$work/signed.cfg" "$out/signed/grub.cfg"
+  for dir in "$shim" "$signed"; do
+    signed_sources="$signed_sources${dir##*/}: source $(cat "$dir/BUILT-USING")
+"
+  done
+else
+  rm -rf "$out/signed"
+  echo "build.sh: WARNING: signed/ is left out: the packages shim-signed and grub-efi-amd64-signed cannot be fetched" >&2
+fi
+
 grub x86_64-efi /usr/lib/grub/x86_64-efi grubx64.efi
 if arm64=$(fetch_arm64); then
   grub arm64-efi "$arm64" grubaa64.efi
@@ -73,9 +108,12 @@ fi
     dpkg-query -W -f '${Package} ${Version}: source package ${source:Package} ${source:Version}\n' "$p"
   done <"$here/packages.txt"
   [ -z "$arm64_source" ] || echo "$arm64_source"
+  printf '%s' "$signed_sources"
   echo
   echo "snponly.efi, undionly.kpxe: iPXE, GPL-2.0-or-later, some files under the UBDL"
   echo "grubx64.efi, grubaa64.efi: GRUB, GPL-3.0-or-later, with this embedded config:"
   sed 's/^/    /' "$here/embedded.cfg" "$here/start.cfg"
+  echo "signed/shimx64.efi: shim, BSD-2-Clause, with OpenSSL's licence for parts of it"
+  echo "signed/grubx64.efi: GRUB, GPL-3.0-or-later, as the distribution signed it"
 } >"$out/LICENSES.txt"
 ls -l "$out"

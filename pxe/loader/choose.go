@@ -3,6 +3,7 @@
 package loader
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -17,6 +18,20 @@ const (
 	IPXEARM64 = "snponly-arm64.efi"
 	GRUBAMD64 = "grubx64.efi"
 	GRUBARM64 = "grubaa64.efi"
+	// Shim starts the grubx64.efi of its own directory, if that is signed by the
+	// distribution.
+	ShimAMD64 = "signed/shimx64.efi"
+	ShimARM64 = "signed/shimaa64.efi"
+)
+
+// The files that shim and the GRUB that it starts ask for by themselves.
+const (
+	SignedGRUB = "signed/grubx64.efi"
+	// SignedConfig is the first config of the signed GRUB, with the placeholder of our
+	// address.
+	SignedConfig = "signed/grub.cfg"
+	// SignedConfigPath is what the signed GRUB asks for: its prefix is fixed.
+	SignedConfigPath = "grub/grub.cfg"
 )
 
 // Choice is a loader file and why it is this one.
@@ -36,17 +51,25 @@ type Choice struct {
 // and the firmware then opens its set-up menu. There is no GRUB for BIOS: its image is
 // compressed, so the server's address could not be written into it, and without it
 // GRUB asks the router for its config.
+//
+// Signed is for Secure Boot. Nothing can be written into a signed GRUB: it asks for
+// its config the server that its address came from. By PXE that is us only if the
+// address is ours to give; by UEFI HTTP boot it is the server of the URL, which is us
+// on every network.
 func Choose(m pxe.Machine, d pxe.Decision, have func(file string) bool) (Choice, error) {
-	var ipxe, grub string
+	var ipxe, grub, shim string
 	switch {
 	case m.Firmware == pxe.FirmwareBIOS && m.Arch == pxe.AMD64:
 		ipxe = IPXEBIOS
 	case isEFI(m.Firmware) && m.Arch == pxe.AMD64:
-		ipxe, grub = IPXEAMD64, GRUBAMD64
+		ipxe, grub, shim = IPXEAMD64, GRUBAMD64, ShimAMD64
 	case isEFI(m.Firmware) && m.Arch == pxe.ARM64:
-		ipxe, grub = IPXEARM64, GRUBARM64
+		ipxe, grub, shim = IPXEARM64, GRUBARM64, ShimARM64
 	default:
 		return Choice{}, fmt.Errorf("no loader is known for %s firmware of architecture %s", orUnknown(string(m.Firmware)), orUnknown(string(m.Arch)))
+	}
+	if d.Loader == pxe.LoaderSigned {
+		return chooseSigned(m, d, have, ipxe, shim)
 	}
 	if d.Action == pxe.BootLocal && d.LocalBoot == pxe.LocalBootExit && d.Loader != pxe.LoaderIPXE {
 		return first(have, Choice{ipxe, "iPXE, which hands back to the firmware"}, Choice{grub, "GRUB, since there is no iPXE for this firmware"})
@@ -65,7 +88,20 @@ func Choose(m pxe.Machine, d pxe.Decision, have func(file string) bool) (Choice,
 		}
 		return first(have, Choice{ipxe, "iPXE, the faster one"}, Choice{grub, "GRUB, since there is no iPXE for this firmware"})
 	}
-	return Choice{}, fmt.Errorf("the loader policy %q is not known: want GRUB, IPXE or none", d.Loader)
+	return Choice{}, fmt.Errorf("the loader policy %q is not known: want GRUB, IPXE, Signed or none", d.Loader)
+}
+
+// chooseSigned is the choice for the policy Signed. shim is empty for a BIOS.
+func chooseSigned(m pxe.Machine, d pxe.Decision, have func(string) bool, ipxe, shim string) (Choice, error) {
+	switch {
+	case shim == "":
+		return first(have, Choice{ipxe, "iPXE, since a BIOS has no Secure Boot"})
+	case d.Action == pxe.BootLocal && d.LocalBoot == pxe.LocalBootExit:
+		return Choice{}, errors.New("no signed loader hands back to the firmware: without an answer it goes on to its next boot entry")
+	case m.Firmware == pxe.FirmwareUEFI && d.Lease == nil:
+		return Choice{}, errors.New("the signed GRUB asks for its config where its address comes from, which is not here: set network.dhcp to Server, let the firmware boot by HTTP, or switch Secure Boot off and choose another loader")
+	}
+	return first(have, Choice{shim, "shim and the distribution's GRUB, as asked for"})
 }
 
 // first of the choices that exists and is there.

@@ -22,11 +22,14 @@ var (
 	uefi     = pxe.Machine{MAC: mac, Firmware: pxe.FirmwareUEFI, Arch: pxe.AMD64}
 	uefiHTTP = pxe.Machine{MAC: mac, Firmware: pxe.FirmwareUEFIHTTP, Arch: pxe.AMD64}
 	arm      = pxe.Machine{MAC: mac, Firmware: pxe.FirmwareUEFI, Arch: pxe.ARM64}
+	armHTTP  = pxe.Machine{MAC: mac, Firmware: pxe.FirmwareUEFIHTTP, Arch: pxe.ARM64}
 	ipxe     = pxe.Machine{MAC: mac, Firmware: pxe.FirmwareUEFI, Arch: pxe.AMD64, IPXE: true}
 )
 
 func TestWhatAMachineIsToldToLoad(t *testing.T) {
-	all := has(IPXEBIOS, IPXEAMD64, IPXEARM64, GRUBAMD64, GRUBARM64)
+	all := has(IPXEBIOS, IPXEAMD64, IPXEARM64, GRUBAMD64, GRUBARM64, ShimAMD64)
+	lease := &pxe.Lease{Address: netip.MustParsePrefix("192.168.1.21/24")}
+	signed := func(d pxe.Decision) pxe.Decision { d.Loader = pxe.LoaderSigned; return d }
 	debian := has(IPXEBIOS, IPXEAMD64, GRUBAMD64, GRUBARM64) // there is no iPXE for arm64
 	const script = "http://192.168.1.2:7480/boot/52:54:00:12:34:56/ipxe"
 	for _, c := range []struct {
@@ -59,6 +62,16 @@ func TestWhatAMachineIsToldToLoad(t *testing.T) {
 		{"arm64", arm, pxe.Decision{}, all, "snponly-arm64.efi", ""},
 		{"arm64, of Debian's packages", arm, pxe.Decision{}, debian, "grubaa64.efi", ""},
 		{"arm64, without loaders", arm, pxe.Decision{}, has(IPXEAMD64, GRUBAMD64), "", "loader/snponly-arm64.efi is missing"},
+		{"Secure Boot, our DHCP server", uefi, signed(pxe.Decision{Lease: lease}), all, "signed/shimx64.efi", ""},
+		{"Secure Boot, the router's DHCP server", uefi, signed(pxe.Decision{}), all, "", "set network.dhcp to Server, let the firmware boot by HTTP"},
+		{"Secure Boot, HTTP", uefiHTTP, signed(pxe.Decision{}), all, "http://192.168.1.2:7480/loader/signed/shimx64.efi", ""},
+		{"Secure Boot, its own disk", uefi, signed(pxe.Decision{Action: pxe.BootLocal, Lease: lease}), all, "signed/shimx64.efi", ""},
+		{"Secure Boot, its own disk by leaving", uefi, signed(pxe.Decision{Action: pxe.BootLocal, LocalBoot: pxe.LocalBootExit, Lease: lease}), all, "", "no signed loader hands back"},
+		{"Secure Boot, without shim", uefi, signed(pxe.Decision{Lease: lease}), has(GRUBAMD64), "", "loader/signed/shimx64.efi is missing"},
+		{"Secure Boot, arm64", arm, signed(pxe.Decision{Lease: lease}), all, "", "loader/signed/shimaa64.efi is missing"},
+		{"Secure Boot, BIOS", bios, signed(pxe.Decision{}), all, "undionly.kpxe", ""},
+		{"Secure Boot, iPXE that the firmware accepted", ipxe, signed(pxe.Decision{}), all, script, ""},
+		{"arm64 HTTP", armHTTP, pxe.Decision{}, debian, "http://192.168.1.2:7480/loader/grubaa64.efi", ""},
 		{"iPXE gets its script", ipxe, pxe.Decision{}, all, script, ""},
 		{"iPXE gets its script, and GRUB by it", ipxe, pxe.Decision{Loader: pxe.LoaderGRUB}, all, script, ""},
 		{"iPXE of an unknown firmware", pxe.Machine{MAC: mac, IPXE: true}, pxe.Decision{}, all, script, ""},
