@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
+	"github.com/rhizome-dev/rhizome/internal/hostpod"
 	"github.com/rhizome-dev/rhizome/internal/names"
 )
 
@@ -102,7 +103,7 @@ func barPod(m *machine, f *fleet, namespace string, began time.Time, lift bool) 
 	if lift {
 		name, args = "lift-", append(args, "--lift")
 	}
-	p := hostPod(name+m.node.Name+"-"+stamp(began), namespace, m.node.Name, f.image)
+	p := hostpod.New(namespace, name+m.node.Name+"-"+stamp(began), m.node.Name, f.image, labelHost, m.node.Name)
 	onHostConfig(p)
 	p.Spec.Containers[0].Args = args
 	*p.Spec.TerminationGracePeriodSeconds = podGrace

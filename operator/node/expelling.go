@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
+	"github.com/rhizome-dev/rhizome/internal/hostpod"
 	"github.com/rhizome-dev/rhizome/internal/host"
 	"github.com/rhizome-dev/rhizome/internal/k3s"
 )
@@ -61,9 +62,8 @@ func (f *fleet) etcdServer(m *machine) (string, bool) {
 
 // expelPod lists etcd's members on a server, without that of the machine.
 func expelPod(m *machine, f *fleet, namespace, server string, asked time.Time) *corev1.Pod {
-	p := hostPod("etcd-"+m.node.Name+"-"+stamp(asked)+"-"+server, namespace, server, f.image)
-	p.Labels[labelHost] = m.node.Name // it is about this one
-	p.Spec.HostNetwork = true         // etcd answers on the loopback
+	p := hostpod.New(namespace, "etcd-"+m.node.Name+"-"+stamp(asked)+"-"+server, server, f.image, labelHost, m.node.Name)
+	p.Spec.HostNetwork = true // etcd answers on the loopback
 	directory := corev1.HostPathDirectory
 	p.Spec.Volumes = []corev1.Volume{{Name: "tls", VolumeSource: corev1.VolumeSource{
 		HostPath: &corev1.HostPathVolumeSource{Path: etcdTLS, Type: &directory}}}}

@@ -7,13 +7,13 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
+	"github.com/rhizome-dev/rhizome/internal/hostpod"
 )
 
 // The pods that work on a machine for a moment.
@@ -23,7 +23,7 @@ import (
 // The commands of the cluster's binary that they run.
 const (
 	AdoptCommand  = "adopt"
-	RebootCommand = "reboot"
+	RebootCommand = hostpod.RebootCommand
 )
 
 // podAgain is how often such a pod is looked at, and podRetry how long one that
@@ -62,7 +62,7 @@ func adoptPod(m *machine, f *fleet, namespace string) *corev1.Pod {
 	if via, ok := f.serverFor(m); ok {
 		server = via.String()
 	}
-	p := hostPod("adopt-"+m.node.Name, namespace, m.node.Name, f.image)
+	p := hostpod.New(namespace, "adopt-"+m.node.Name, m.node.Name, f.image, labelHost, m.node.Name)
 	p.Spec.Containers[0].Args = []string{AdoptCommand, "--dir=" + hostConfig, "--server=https://" + server + ":6443"}
 	onHostConfig(p)
 	return p
@@ -77,69 +77,17 @@ func onHostConfig(p *corev1.Pod) {
 		HostPath: &corev1.HostPathVolumeSource{Path: hostConfig, Type: &directory}}}}
 }
 
-// rebootPod restarts one machine: by a signal to its init, which needs the host's
-// process IDs and the capability to send it. AppArmor's profile for containers
-// forbids signals to what is outside of them. Its name has the time of what it is
-// for in it: one restart for each claim.
+// rebootPod restarts one machine. Its name has the time of what it is for in it: one
+// restart for each claim.
 func rebootPod(m *machine, f *fleet, namespace string, of time.Time) *corev1.Pod {
-	p := hostPod("reboot-"+m.node.Name+"-"+stamp(of), namespace, m.node.Name, f.image)
-	p.Spec.HostPID = true
-	c := &p.Spec.Containers[0]
-	c.Args = []string{RebootCommand}
-	c.SecurityContext.Capabilities.Add = []corev1.Capability{"KILL"}
-	c.SecurityContext.AppArmorProfile = &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeUnconfined}
-	return p
-}
-
-// hostPod is a pod on a given node, whatever its taints, that runs to its end once
-// and gets nothing of the cluster.
-func hostPod(name, namespace, node, image string) *corev1.Pod {
-	no, yes := false, true
-	root := int64(0)
-	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: namespace, Name: name,
-			Labels: map[string]string{"app.kubernetes.io/name": "rhizome", "app.kubernetes.io/component": "host", labelHost: node},
-		},
-		Spec: corev1.PodSpec{
-			NodeName:                      node,
-			RestartPolicy:                 corev1.RestartPolicyNever,
-			AutomountServiceAccountToken:  &no,
-			EnableServiceLinks:            &no,
-			PriorityClassName:             "system-node-critical",
-			Tolerations:                   []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
-			TerminationGracePeriodSeconds: new(int64),
-			SecurityContext:               &corev1.PodSecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
-			Containers: []corev1.Container{{
-				Name: "host", Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
-				TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
-				SecurityContext: &corev1.SecurityContext{
-					RunAsUser: &root, RunAsGroup: &root, RunAsNonRoot: &no,
-					AllowPrivilegeEscalation: &no, ReadOnlyRootFilesystem: &yes,
-					Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-				},
-			}},
-		},
-	}
+	return hostpod.Reboot(namespace, "reboot-"+m.node.Name+"-"+stamp(of), m.node.Name, f.image, labelHost)
 }
 
 // labelHost is on the pods that work on a machine; its value is the Node.
 const labelHost = "rhizome.dev/host"
 
-// podMade returns the pod as it is, after making it if it was not there.
 func (d *deed) podMade(ctx context.Context, p *corev1.Pod) (*corev1.Pod, error) {
-	var have corev1.Pod
-	err := d.Live.Get(ctx, client.ObjectKeyFromObject(p), &have)
-	if err == nil {
-		return &have, nil
-	}
-	if !apierrors.IsNotFound(err) {
-		return nil, fmt.Errorf("cannot read the pod %s: %w", p.Name, err)
-	}
-	if err := d.Live.Create(ctx, p); err != nil {
-		return nil, fmt.Errorf("cannot make the pod %s: %w", p.Name, err)
-	}
-	return p, nil
+	return hostpod.Made(ctx, d.Live, p)
 }
 
 func (d *deed) deletePod(ctx context.Context, name string, uid types.UID) error {
