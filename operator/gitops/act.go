@@ -73,8 +73,11 @@ func (r *reconciler) act(ctx context.Context, w *world) (next *v1alpha1.GitOpsSt
 	behind := r.mirror(ctx, w, v)
 
 	layers := layersReady(w.layers)
-	if !av.usable || next.ActiveSource == "" {
-		layers = condition(v1alpha1.ConditionLayersReady, metav1.ConditionFalse, v1alpha1.ReasonLayersNotStarted, "there is no source yet, or no Argo CD that can be used")
+	switch {
+	case !av.usable:
+		layers = condition(v1alpha1.ConditionLayersReady, metav1.ConditionFalse, v1alpha1.ReasonLayersNotStarted, "they wait for Argo CD: the condition ArgoCDReady says how far it is")
+	case next.ActiveSource == "":
+		layers = condition(v1alpha1.ConditionLayersReady, metav1.ConditionFalse, v1alpha1.ReasonLayersNotStarted, "there is no source that they could follow: the condition SourceReady says why")
 	}
 	wanted := []metav1.Condition{av.ready, v.source, layers, v.switched, behind, lb}
 	sum := ready(av.ready, v.source, layers)

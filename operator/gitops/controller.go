@@ -127,6 +127,7 @@ type reconciler struct {
 	// installer and argo have the rights of InstallAs.
 	installer *rest.Config
 	argo      client.Client
+	cached    client.Reader // of GitOps, which is watched
 
 	events   record.EventRecorder
 	observer observer
@@ -197,7 +198,7 @@ func Setup(mgr ctrl.Manager, o Options) error {
 		}
 	}
 	r := &reconciler{
-		Options: o, events: mgr.GetEventRecorderFor(Manager), absent: map[string]int{},
+		Options: o, cached: mgr.GetClient(), events: mgr.GetEventRecorderFor(Manager), absent: map[string]int{},
 		observer: observer{poll: o.Poll}, kick: make(chan event.TypedGenericEvent[*v1alpha1.GitOps], 1),
 	}
 	r.installer, r.argo = rest.CopyConfig(mgr.GetConfig()), o.Live
@@ -237,7 +238,7 @@ func Setup(mgr ctrl.Manager, o Options) error {
 
 func (r *reconciler) every(ctx context.Context, _ client.Object) []reconcile.Request {
 	var all v1alpha1.GitOpsList
-	if err := r.Live.List(ctx, &all); err != nil {
+	if err := r.cached.List(ctx, &all, client.UnsafeDisableDeepCopy); err != nil {
 		ctrl.LoggerFrom(ctx).Error(err, "cannot list GitOps")
 		return nil
 	}
