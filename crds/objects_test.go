@@ -50,6 +50,7 @@ spec:
   - sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIH0= key with a comment
   pxe:
     loader: GRUB
+    afterInstall: Kexec
     claimTTL: 1h30m
     maxAttempts: 5
     pods: Always
@@ -78,7 +79,7 @@ spec:
   format: Image
   media:
   - architecture: amd64
-    url: https://example.org/images/debian-13-genericcloud-amd64.raw.xz
+    url: https://example.org/images/debian-13-genericcloud-amd64.qcow2.xz
     sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
     compression: XZ
   - architecture: arm64
@@ -135,6 +136,7 @@ spec:
   - {key: example.org/dedicated, effect: NoExecute}
   boot:
     loader: IPXE
+    afterInstall: Restart
     local: SANBoot
   healing:
     mode: DryRun

@@ -209,6 +209,13 @@ type PXESpec struct {
 	// +optional
 	// +kubebuilder:default=Auto
 	Loader LoaderPolicy `json:"loader,omitempty"`
+	// AfterInstall is how a machine comes from our installer (format Image) into its
+	// new system: Restart (default), or Kexec, which starts the system's kernel at once
+	// and saves the firmware's time. Where that cannot be done the machine restarts.
+	// Firmware or cards that need a reset to work want Restart.
+	// +optional
+	// +kubebuilder:default=Restart
+	AfterInstall AfterInstall `json:"afterInstall,omitempty"`
 	// ClaimTTL is how long a machine may take from the opening of its claim to
 	// the fetch of its init config: from a minute to a day.
 	// +optional
@@ -267,6 +274,19 @@ type GrowthSpec struct {
 	// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]+(h|m|s))+$') || (duration(self) >= duration('1s') && duration(self) <= duration('24h'))",message="must be between 1s and 24h"
 	DrainTimeout *metav1.Duration `json:"drainTimeout,omitempty"`
 }
+
+// AfterInstall is how a machine comes from the installer into its new system.
+//
+// +kubebuilder:validation:Enum=Restart;Kexec
+type AfterInstall string
+
+// The ways into the new system.
+const (
+	// AfterInstallRestart restarts the machine.
+	AfterInstallRestart AfterInstall = "Restart"
+	// AfterInstallKexec starts the new system's kernel by kexec.
+	AfterInstallKexec AfterInstall = "Kexec"
+)
 
 // LoaderPolicy says which boot loader a machine gets.
 //

@@ -222,6 +222,9 @@ type BootSpec struct {
 	// firmware.
 	// +optional
 	Local LocalBoot `json:"local,omitempty"`
+	// AfterInstall overrides the Cluster's pxe.afterInstall.
+	// +optional
+	AfterInstall AfterInstall `json:"afterInstall,omitempty"`
 }
 
 // LocalBoot is a way to boot the machine's own disk.

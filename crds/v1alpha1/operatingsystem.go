@@ -54,7 +54,7 @@ const AnnotationChecksums = "rhizome.dev/checksums"
 // OperatingSystemSpec describes an operating system.
 //
 // +kubebuilder:validation:XValidation:rule="self.format == 'Image' || self.media.all(m, !has(m.compression))",message="compression is only of a disk image: remove it, or set format to Image",fieldPath=".media"
-// +kubebuilder:validation:XValidation:rule="self.format != 'Image' || self.media.all(m, !has(m.url) || !m.url.matches('[.](qcow2|vmdk|vdi|vhdx?|iso|tar)([.](gz|xz|zst))?$'))",message="must be raw disk images with format Image: convert others with 'qemu-img convert -O raw', and compress the result",fieldPath=".media"
+// +kubebuilder:validation:XValidation:rule="self.format != 'Image' || self.media.all(m, !has(m.url) || !m.url.matches('[.](vmdk|vdi|vhdx?|iso|tar)([.](gz|xz|zst))?$'))",message="must be disk images, raw or qcow2, with format Image: convert others with 'qemu-img convert -c -O qcow2'",fieldPath=".media"
 // +kubebuilder:validation:XValidation:rule="self.format != 'Image' || self.media.all(m, has(m.url) && !has(m.kernel) && !has(m.initrd) && !has(m.packages))",message="must each have a url and nothing of an installer (files, kernel, initrd, packages) with format Image",fieldPath=".media"
 // +kubebuilder:validation:XValidation:rule="self.format != 'Autoinstall' || self.media.all(m, has(m.url) && !has(m.packages))",message="must each have the url of the live server's ISO and no packages with format Autoinstall",fieldPath=".media"
 // +kubebuilder:validation:XValidation:rule="self.format != 'Preseed' || self.media.all(m, has(m.files))",message="must each have the files of the Debian Installer for the network (linux and initrd.gz) with format Preseed: an ISO has another installer",fieldPath=".media"
@@ -108,8 +108,9 @@ type Medium struct {
 	// Architecture of the medium.
 	Architecture Architecture `json:"architecture"`
 	File         `json:",inline"`
-	// Compression of a raw disk image (format Image). Empty: by the ending of
-	// the URL's path (.gz, .xz, .zst; anything else is not compressed).
+	// Compression of a disk image (format Image) as a whole; that of clusters within a
+	// qcow2 file is its own. Empty: by the ending of the URL's path (.gz, .xz, .zst;
+	// anything else is not compressed).
 	// +optional
 	Compression Compression `json:"compression,omitempty"`
 	// Files of an installer that is no ISO, which are served to the machine as one

@@ -108,3 +108,12 @@ func localBootOf(n *v1alpha1.Node) pxe.LocalBoot {
 	}
 	return pxe.LocalBoot(n.Spec.Boot.Local)
 }
+
+// kexecOf says whether our installer is to go into the new system by kexec.
+func kexecOf(c *v1alpha1.Cluster, n *v1alpha1.Node) bool {
+	way := c.Spec.PXE.AfterInstall
+	if n.Spec.Boot != nil && n.Spec.Boot.AfterInstall != "" {
+		way = n.Spec.Boot.AfterInstall
+	}
+	return way == v1alpha1.AfterInstallKexec
+}

@@ -43,6 +43,11 @@ func (b *Backend) document(inv inventory.Inventory, node *v1alpha1.Node, claim C
 	}
 	p := b.plan(node, claim, service, files[0], documents, config.Network)
 	p.Image.Compression = compression(*medium)
+	cluster, err := inv.Cluster()
+	if err != nil {
+		return pxe.Document{}, err
+	}
+	p.Kexec = kexecOf(cluster, node)
 	body, err := json.Marshal(p)
 	if err != nil {
 		return pxe.Document{}, fmt.Errorf("cannot encode the install plan of %s: %w", node.Name, err)

@@ -13,7 +13,8 @@ import (
 
 const reportPath = "/v1/report"
 
-// plan is what the in-memory installer does, all but the image's compression.
+// plan is what the in-memory installer does, all but the image's compression and
+// the way into the new system.
 func (b *Backend) plan(node *v1alpha1.Node, claim Claim, service Service, image Medium, documents map[string][]byte, n initconfig.Network) plan.Plan {
 	seed := map[string]string{}
 	for name, content := range documents {

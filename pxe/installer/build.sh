@@ -6,8 +6,8 @@
 #
 # OUTDIR/installer/ARCH gets vmlinuz (the kernel as the distribution signed it),
 # initrd.img (our program and the kernel's modules) and SOURCE (where the kernel
-# comes from). ARCH is amd64. The kernel package is downloaded by apt from the
-# machine's own sources and unpacked; nothing is installed.
+# comes from). ARCH is amd64, the default, or arm64. The kernel package is downloaded by
+# apt from the machine's own sources and unpacked; nothing is installed.
 #
 # KERNEL_DEB names a kernel package file to use in place of the download.
 # RHIZOME_CACHE is where packages and results are kept (default:
@@ -28,16 +28,30 @@ for tool in go apt-get apt-cache dpkg-deb depmod zstd sha256sum; do
 	command -v "$tool" >/dev/null || fail "$tool is missing: install the packages in $here/packages.txt (and Go)"
 done
 
-# A foreign architecture's packages are known to apt only after
-# dpkg --add-architecture, which changes the system: that is for its owner to do.
-{ dpkg --print-architecture; dpkg --print-foreign-architectures; } | grep -qx "$arch" ||
-	fail "apt knows no packages for $arch: run 'dpkg --add-architecture $arch && apt-get update' first"
 case $arch in
 amd64 | arm64) metapackage=linux-image-$arch ;;
 *) fail "no kernel package is known for the architecture $arch" ;;
 esac
 
 mkdir -p "$cache/debs"
+# A foreign architecture's packages are known to the system's apt only after
+# dpkg --add-architecture, which changes the system: so apt gets a state of its own, in
+# the cache, whose lists are fetched once a day.
+apt() { "$@"; }
+if ! { dpkg --print-architecture; dpkg --print-foreign-architectures; } | grep -qx "$arch" && [ -z "${KERNEL_DEB:-}" ]; then
+	state=$cache/apt-$arch
+	apt() {
+		tool=$1
+		shift
+		"$tool" -o APT::Architecture="$arch" -o APT::Architectures="$arch" -o Dir::State="$state" \
+			-o Dir::State::status=/dev/null -o Dir::Cache="$state" -o APT::Sandbox::User=root "$@"
+	}
+	mkdir -p "$state/lists/partial" "$state/archives/partial"
+	if [ -z "$(find "$state/fresh" -mmin -1440 2>/dev/null)" ]; then
+		apt apt-get -qq update || fail "apt cannot fetch the lists of packages for $arch"
+		touch "$state/fresh"
+	fi
+fi
 work=$(mktemp -d "$cache/build.XXXXXX")
 trap 'rm -rf --one-file-system "$work"' EXIT INT TERM
 
@@ -46,15 +60,15 @@ trap 'rm -rf --one-file-system "$work"' EXIT INT TERM
 if [ -n "${KERNEL_DEB:-}" ]; then
 	deb=$KERNEL_DEB
 else
-	kernel=$(apt-cache depends "$metapackage:$arch" 2>/dev/null | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { sub(/:.*/, "", $2); print $2; exit }')
+	kernel=$(apt apt-cache depends "$metapackage:$arch" 2>/dev/null | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { sub(/:.*/, "", $2); print $2; exit }')
 	[ -n "$kernel" ] || fail "apt knows no package $metapackage: run 'apt-get update'"
-	uri=$(apt-get download --print-uris "$kernel:$arch" 2>/dev/null | awk '{ print $2; exit }')
+	uri=$(apt apt-get download --print-uris "$kernel:$arch" 2>/dev/null | awk '{ print $2; exit }')
 	[ -n "$uri" ] || fail "apt cannot tell where $kernel comes from: run 'apt-get update'"
 	deb=$cache/debs/$uri
 	if [ ! -s "$deb" ]; then
 		say "downloading $kernel"
 		# As root, apt would like to read as another user, who may not enter here.
-		(cd "$work" && apt-get -qq -o APT::Sandbox::User=root download "$kernel:$arch")
+		(cd "$work" && apt apt-get -qq -o APT::Sandbox::User=root download "$kernel:$arch")
 		mv "$work"/*.deb "$deb"
 	fi
 fi

@@ -99,9 +99,13 @@ func filter(index string, content []byte, kept map[string]bool) string {
 	return out.String()
 }
 
-// Missing lists modules that must be in any installer for machines of this kind
-// and are not among names: a guard against a kernel package that moved them.
-func Missing(names []string) (missing []string) {
+// Missing lists modules that must be in any installer for machines of this kind and
+// are neither among names nor built into the kernel, as the file modules.builtin of its
+// package lists them: a guard against a kernel package that moved them.
+func Missing(names []string, builtin string) (missing []string) {
+	for line := range strings.Lines(builtin) {
+		names = append(names, modules.Name(strings.TrimSpace(line)))
+	}
 	for _, must := range []string{"virtio_net", "virtio_blk", "virtio_pci", "e1000e", "igb", "r8169", "tg3", "ahci", "nvme", "sd_mod", "usb_storage", "xhci_pci", "mmc_block"} {
 		if !slices.Contains(names, must) {
 			missing = append(missing, must)

@@ -26,15 +26,18 @@ type Plan struct {
 	Seed map[string]string `json:"seed"`
 	// Network is the machine's static network configuration.
 	Network Network `json:"network"`
+	// Kexec says that the new system's kernel is started at once, if that can be done,
+	// and that the machine restarts only otherwise.
+	Kexec bool `json:"kexec,omitempty"`
 }
 
-// Image is a raw disk image.
+// Image is a disk image, raw or qcow2.
 type Image struct {
 	URL string `json:"url"` // http, on the PXE service
 	// Mirrors are further URLs of the same file, for when that one does not answer.
 	Mirrors     []string `json:"mirrors,omitempty"`
-	SHA256      string   `json:"sha256"` // of the file as downloaded, 64 hexadecimal digits
-	Compression string   `json:"compression"`
+	SHA256      string   `json:"sha256"`      // of the file as downloaded, 64 hexadecimal digits
+	Compression string   `json:"compression"` // of the file as a whole
 	// Size in bytes of the file as downloaded; zero when it is not known.
 	Size int64 `json:"size,omitempty"`
 }

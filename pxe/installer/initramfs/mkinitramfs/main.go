@@ -59,7 +59,11 @@ func modules(out io.Writer, dir, list string) (err error) {
 	if err != nil {
 		return err
 	}
-	if missing := initramfs.Missing(names); len(missing) > 0 {
+	builtin, err := os.ReadFile(filepath.Join(dir, "modules.builtin"))
+	if err != nil {
+		return err
+	}
+	if missing := initramfs.Missing(names, string(builtin)); len(missing) > 0 {
 		return fmt.Errorf("the kernel package lacks %s, or the list does not choose it", strings.Join(missing, ", "))
 	}
 	fmt.Fprintf(os.Stderr, "mkinitramfs: %d modules\n", len(names))
