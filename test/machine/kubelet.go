@@ -41,7 +41,7 @@ type node struct {
 
 // The periods of a kubelet.
 const (
-	heartbeat    = 10 * time.Second // of the Lease
+	oftenEnough  = 10 * time.Second // of the Lease
 	fullStatus   = 5 * time.Minute
 	learnServers = 10 * time.Second
 )
@@ -50,6 +50,7 @@ const (
 func (n *node) run(ctx context.Context) {
 	joined := false
 	for said := (time.Time{}); ctx.Err() == nil && !joined; sleep(ctx, time.Second) {
+		n.whileFrozen(ctx)
 		err := n.join(ctx)
 		joined = err == nil
 		if err != nil && ctx.Err() == nil && time.Since(said) > 10*time.Second {
@@ -61,6 +62,9 @@ func (n *node) run(ctx context.Context) {
 		return
 	}
 	n.Log("%s: is a node", n.Name)
+	if err := n.listen(ctx); err != nil && ctx.Err() == nil {
+		n.Log("%s: the kubelet's port: %v", n.Name, err)
+	}
 	n.mu.Lock()
 	if n.pods == nil {
 		n.pods = newPods(n)
@@ -148,7 +152,12 @@ func coreNode(config agentConfig) *corev1.Node {
 
 // sayReady patches the status as a kubelet does: conditions that others wrote stay.
 func (n *node) sayReady(ctx context.Context) error {
-	now := metav1.Now()
+	now := metav1.NewTime(n.now())
+	why := n.ails()
+	readiness := corev1.ConditionTrue
+	if why != "" {
+		readiness = corev1.ConditionFalse
+	}
 	amount := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("8Gi"), corev1.ResourcePods: resource.MustParse("110")}
 	status := corev1.NodeStatus{
 		Capacity: amount, Allocatable: amount,
@@ -164,9 +173,12 @@ func (n *node) sayReady(ctx context.Context) error {
 		kind   corev1.NodeConditionType
 		status corev1.ConditionStatus
 	}{{corev1.NodeMemoryPressure, corev1.ConditionFalse}, {corev1.NodeDiskPressure, corev1.ConditionFalse},
-		{corev1.NodePIDPressure, corev1.ConditionFalse}, {corev1.NodeReady, corev1.ConditionTrue}} {
+		{corev1.NodePIDPressure, corev1.ConditionFalse}, {corev1.NodeReady, readiness}} {
 		condition := corev1.NodeCondition{Type: c.kind, Status: c.status, Reason: "Fake", Message: "a fake kubelet",
 			LastHeartbeatTime: now, LastTransitionTime: now}
+		if c.kind == corev1.NodeReady && why != "" {
+			condition.Message = why
+		}
 		for _, old := range had.Status.Conditions {
 			if old.Type == c.kind && old.Status == c.status {
 				condition.LastTransitionTime = old.LastTransitionTime
@@ -196,7 +208,12 @@ func (n *node) keep(ctx context.Context) {
 	if n.isServer {
 		own = "127.0.0.1:6443"
 	}
+	heartbeat, ailed := n.Heartbeat, ""
+	if heartbeat == 0 {
+		heartbeat = oftenEnough
+	}
 	for ; ctx.Err() == nil; sleep(ctx, time.Second) {
+		n.whileFrozen(ctx)
 		trying, cancel := context.WithTimeout(ctx, 10*time.Second)
 		now := time.Now()
 		if now.Sub(lease) >= heartbeat {
@@ -207,11 +224,12 @@ func (n *node) keep(ctx context.Context) {
 			}
 		}
 		// After a silence others said that the node is not Ready.
-		if now.Sub(status) >= fullStatus || n.wasDoubted(trying, now.Sub(status)) {
+		why := n.ails()
+		if now.Sub(status) >= fullStatus || why != ailed || n.wasDoubted(trying, now.Sub(status), heartbeat) {
 			err := n.sayReady(trying)
 			note("status", err)
 			if err == nil {
-				status = now
+				status, ailed = now, why
 			}
 		}
 		if now.Sub(learnt) >= learnServers {
@@ -225,7 +243,7 @@ func (n *node) keep(ctx context.Context) {
 
 // wasDoubted tells, every heartbeat, whether the Node's Ready condition is no
 // longer what the kubelet said.
-func (n *node) wasDoubted(ctx context.Context, since time.Duration) bool {
+func (n *node) wasDoubted(ctx context.Context, since, heartbeat time.Duration) bool {
 	if since.Truncate(time.Second)%heartbeat != 0 {
 		return false
 	}
@@ -235,7 +253,7 @@ func (n *node) wasDoubted(ctx context.Context, since time.Duration) bool {
 	}
 	for _, c := range had.Status.Conditions {
 		if c.Type == corev1.NodeReady {
-			return c.Status != corev1.ConditionTrue
+			return c.Status != corev1.ConditionTrue && (c.Status != corev1.ConditionFalse || n.ails() == "")
 		}
 	}
 	return true
@@ -243,7 +261,7 @@ func (n *node) wasDoubted(ctx context.Context, since time.Duration) bool {
 
 func (n *node) renew(ctx context.Context) error {
 	leases := n.kube.CoordinationV1().Leases(corev1.NamespaceNodeLease)
-	now, seconds := metav1.NowMicro(), int32(40)
+	now, seconds := metav1.NewMicroTime(n.now()), int32(40)
 	lease, err := leases.Get(ctx, n.config.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		_, err = leases.Create(ctx, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: n.config.Name},

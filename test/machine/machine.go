@@ -50,6 +50,8 @@ type Machine struct {
 	Programs Programs
 	// ServerArgs are further arguments of k3s server, such as shorter leases.
 	ServerArgs []string
+	// Heartbeat is how often its kubelet says that it lives. Zero: 10 seconds, as k3s'.
+	Heartbeat time.Duration
 	// Log is told what it does.
 	Log func(format string, args ...any)
 	// Wiped is told of every wipe, with the digest of the claim. It may be nil.
@@ -63,6 +65,11 @@ type Machine struct {
 	pods   *pods              // of the running kubelet
 	boots  int
 	served string // URL of the image of the last init config
+
+	// The faults (faults.go).
+	hung, stalled bool
+	ailment       string
+	skew          time.Duration
 }
 
 // Programs are what pods of the operator's image run.
@@ -181,6 +188,7 @@ func (m *Machine) on(ctx context.Context) error {
 		kind = firmware.UEFI
 	}
 	for ctx.Err() == nil {
+		m.restarted()
 		m.mu.Lock()
 		m.boots++
 		m.mu.Unlock()

@@ -69,6 +69,7 @@ func (p *pods) run(ctx context.Context) {
 	p.store = store
 	go controller.RunWithContext(ctx)
 	for ctx.Err() == nil {
+		p.n.whileFrozen(ctx)
 		if controller.HasSynced() {
 			p.sync(ctx)
 		}

@@ -4,11 +4,13 @@ package machine
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,13 +33,14 @@ type services struct {
 	m *Machine
 
 	mu      sync.Mutex
-	servers []string // host:port, in the order in which they are tried
-	open    map[net.Conn]bool
+	servers []string            // host:port, in the order in which they are tried
+	open    map[net.Conn]string // to, or for, which server
+	failing map[string]bool
 }
 
 // serveServices listens until ctx ends.
 func (m *Machine) serveServices(ctx context.Context) (*services, error) {
-	s := &services{m: m, open: map[net.Conn]bool{}}
+	s := &services{m: m, open: map[net.Conn]string{}, failing: map[string]bool{}}
 	err := m.Host.Do(func() error {
 		link, err := netlink.LinkByName("lo")
 		if err != nil {
@@ -63,12 +66,14 @@ func (m *Machine) serveServices(ctx context.Context) (*services, error) {
 	if kept, err := os.ReadFile(s.file()); err == nil {
 		_ = json.Unmarshal(kept, &s.servers) // a torn file is as good as none
 	}
+	go s.check(ctx)
 	go func() {
 		for {
 			conn, err := listener.Accept()
 			if err != nil {
 				return
 			}
+			m.whileFrozen(ctx)
 			go s.pass(ctx, conn)
 		}
 	}()
@@ -84,6 +89,7 @@ func (s *services) pass(ctx context.Context, down net.Conn) {
 	defer down.Close()
 	s.mu.Lock()
 	servers := slices.Clone(s.servers)
+	slices.SortStableFunc(servers, func(a, b string) int { return order(s.failing[a]) - order(s.failing[b]) })
 	s.mu.Unlock()
 	for _, server := range servers {
 		dialing, cancel := context.WithTimeout(ctx, 3*time.Second)
@@ -92,7 +98,7 @@ func (s *services) pass(ctx context.Context, down net.Conn) {
 		if err != nil {
 			continue
 		}
-		s.keep(up, down)
+		s.keep(server, up, down)
 		go func() {
 			_, _ = io.Copy(up, down)
 			_ = up.Close()
@@ -103,11 +109,69 @@ func (s *services) pass(ctx context.Context, down net.Conn) {
 	}
 }
 
-func (s *services) keep(conns ...net.Conn) {
+// order puts what fails last.
+func order(fails bool) int {
+	if fails {
+		return 1
+	}
+	return 0
+}
+
+// How often servers are asked whether they are there, and how long they may take.
+const (
+	checkInterval = 2 * time.Second
+	checkPatience = 3 * time.Second
+)
+
+// check asks every server for /ping now and then. One that does not answer is tried
+// last, and what is connected to it is cut off, as by the balancer of k3s' agents: a
+// server that hangs, or is cut off itself, would keep its connections for minutes.
+func (s *services) check(ctx context.Context) {
+	transport := &http.Transport{DialContext: s.m.Host.DialContext, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport, Timeout: checkPatience}
+	for ; ctx.Err() == nil; sleep(ctx, checkInterval) {
+		s.m.whileFrozen(ctx)
+		s.mu.Lock()
+		servers := slices.Clone(s.servers)
+		s.mu.Unlock()
+		var asked sync.WaitGroup
+		for _, server := range servers {
+			asked.Go(func() {
+				answer, err := client.Get("https://" + server + "/ping")
+				if err == nil {
+					_, err = io.Copy(io.Discard, answer.Body)
+					_ = answer.Body.Close()
+				}
+				if ctx.Err() == nil {
+					s.found(server, err != nil)
+				}
+			})
+		}
+		asked.Wait()
+	}
+}
+
+// found takes in whether a server fails.
+func (s *services) found(server string, fails bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failing[server] = fails
+	if !fails || !slices.ContainsFunc(s.servers, func(o string) bool { return !s.failing[o] }) {
+		return
+	}
+	for conn, of := range s.open {
+		if of == server {
+			_ = conn.Close()
+		}
+	}
+}
+
+func (s *services) keep(server string, conns ...net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range conns {
-		s.open[c] = true
+		s.open[c] = server
 	}
 }
 
