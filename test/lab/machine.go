@@ -26,6 +26,9 @@ const (
 	// BIOS is SeaBIOS. It boots from the network through the iPXE in the
 	// network card's ROM.
 	BIOS Firmware = "BIOS"
+	// UEFIARM64 is the same EDK2 as UEFI, for arm64 (AAVMF), always by emulation. It
+	// needs the packages qemu-system-arm and qemu-efi-aarch64.
+	UEFIARM64 Firmware = "UEFI arm64"
 )
 
 // BootOrder is what a machine's firmware tries.
@@ -76,6 +79,12 @@ type MachineConfig struct {
 	// IPXE puts iPXE's ROM on a UEFI machine's network card, in place of the
 	// firmware's own network boot.
 	IPXE bool
+	// HTTPBoot makes a UEFI machine boot from the network by HTTP and not by PXE, as
+	// one that is set so in its firmware's menu.
+	HTTPBoot bool
+	// SecureBoot makes a UEFI machine start only what is signed with the keys that
+	// vendors put into theirs. x86-64 only.
+	SecureBoot bool
 	// BootOrder. Empty: NetworkThenDisk.
 	BootOrder BootOrder
 	// Memory in MiB. Zero: 3072.
@@ -122,9 +131,9 @@ func newMachine(lab *Lab, config MachineConfig, accelerator, tap string) (*Machi
 			return nil, fmt.Errorf("machine %s: disk %d: %w", config.Name, i, err)
 		}
 	}
-	if config.Firmware == UEFI {
-		if err := copyFile(firmwareVars, filepath.Join(m.dir, varsFile)); err != nil {
-			return nil, fmt.Errorf("machine %s: firmware (package ovmf): %w", config.Name, err)
+	if flash, ok := flashOf(config); ok {
+		if err := copyFile(flash.vars, filepath.Join(m.dir, varsFile)); err != nil {
+			return nil, fmt.Errorf("machine %s: firmware (package %s): %w", config.Name, flash.from, err)
 		}
 	}
 	m.qemu = qemuArgs(m.Config, m.dir, accelerator, tap)

@@ -50,6 +50,18 @@ func TestQEMUCommandLine(t *testing.T) {
 			[]string{"graphics=off"},
 		},
 		{
+			"Secure Boot has the vendors' keys, and memory that the system cannot write", with(func(c *MachineConfig) { c.SecureBoot = true }),
+			[]string{"OVMF_CODE_4M.secboot.fd", "smm=on", "property=secure,value=on", "romfile="}, []string{"OVMF_CODE_4M.fd"},
+		},
+		{
+			"HTTP boot is a set-up of the firmware", with(func(c *MachineConfig) { c.HTTPBoot = true }),
+			[]string{"OVMF_CODE_4M.fd", "IPv4PXESupport,string=n"}, nil,
+		},
+		{
+			"arm64 is emulated", with(func(c *MachineConfig) { c.Firmware = UEFIARM64 }),
+			[]string{"qemu-system-aarch64", "virt", "AAVMF_CODE.fd", "tcg", "romfile="}, []string{"q35", "OVMF"},
+		},
+		{
 			"UEFI with iPXE in the card keeps the card's ROM", with(func(c *MachineConfig) { c.IPXE = true }),
 			[]string{"OVMF_CODE"}, []string{"romfile="},
 		},

@@ -99,7 +99,10 @@ func (n *Network) Attach(name string, address netip.Prefix, gateway netip.Addr) 
 	if err != nil {
 		return nil, err
 	}
-	if err := n.attach(host, name, address, gateway); err != nil {
+	if err := host.loopbackUp(); err != nil {
+		return nil, errors.Join(err, host.Close())
+	}
+	if err := n.attach(host, name, "eth0", address, gateway); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot attach %s to the lab's network: %w", name, err), host.Close())
 	}
 	n.mu.Lock()
@@ -108,14 +111,20 @@ func (n *Network) Attach(name string, address netip.Prefix, gateway netip.Addr) 
 	return host, nil
 }
 
-func (n *Network) attach(host *Namespace, name string, address netip.Prefix, gateway netip.Addr) error {
-	if err := host.loopbackUp(); err != nil {
-		return err
+// Join adds a host of another network to this LAN too, by the further interface
+// iface. It passes on packets between the two from then on.
+func (n *Network) Join(host *Namespace, name, iface string, address netip.Prefix) error {
+	if err := n.attach(host, name, iface, address, netip.Addr{}); err != nil {
+		return fmt.Errorf("cannot join %s to the lab's network: %w", name, err)
 	}
+	return host.setSysctl("ipv4/ip_forward", "1")
+}
+
+func (n *Network) attach(host *Namespace, name, iface string, address netip.Prefix, gateway netip.Addr) error {
 	err := n.withNetlink(func(h *netlink.Handle) error {
 		pair := &netlink.Veth{
 			LinkAttrs:     netlink.LinkAttrs{Name: name},
-			PeerName:      "eth0",
+			PeerName:      iface,
 			PeerNamespace: netlink.NsFd(host.file.Fd()),
 		}
 		if err := h.LinkAdd(pair); err != nil {
@@ -127,7 +136,7 @@ func (n *Network) attach(host *Namespace, name string, address netip.Prefix, gat
 		return err
 	}
 	return host.withNetlink(func(h *netlink.Handle) error {
-		return configureLink(h, "eth0", address, gateway)
+		return configureLink(h, iface, address, gateway)
 	})
 }
 

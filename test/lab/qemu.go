@@ -6,11 +6,22 @@ import (
 	"strings"
 )
 
-// Where Debian's ovmf package puts the firmware without Secure Boot.
-const (
-	firmwareCode = "/usr/share/OVMF/OVMF_CODE_4M.fd"
-	firmwareVars = "/usr/share/OVMF/OVMF_VARS_4M.fd"
-)
+// flash is a UEFI firmware in its two parts, as a Debian package has them.
+type flash struct{ code, vars, from string }
+
+// flashOf is the firmware of a machine; false for a BIOS.
+func flashOf(c MachineConfig) (flash, bool) {
+	switch {
+	case c.Firmware == UEFIARM64:
+		return flash{"/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd", "qemu-efi-aarch64"}, true
+	case c.Firmware == UEFI && c.SecureBoot:
+		// With the keys of Microsoft enrolled.
+		return flash{"/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd", "ovmf"}, true
+	case c.Firmware == UEFI:
+		return flash{"/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd", "ovmf"}, true
+	}
+	return flash{}, false
+}
 
 // Accelerators, as arguments of QEMU's -accel.
 const (
@@ -20,26 +31,38 @@ const (
 
 // qemuArgs is the command line of a machine.
 func qemuArgs(c MachineConfig, dir, accelerator, tap string) []string {
-	machine := "q35"
-	if c.Firmware == BIOS {
+	program, machine, cpu := "qemu-system-x86_64", "q35", "max"
+	switch {
+	case c.Firmware == BIOS:
 		machine += ",graphics=off" // SeaBIOS then uses the serial console
+	case c.Firmware == UEFIARM64:
+		// What "max" has beyond this one, such as signed pointers, is slow to emulate.
+		program, machine, cpu, accelerator = "qemu-system-aarch64", "virt", "cortex-a57", emulation
+	case c.SecureBoot:
+		machine += ",smm=on" // the firmware keeps its keys from the system by it
 	}
 	args := []string{
-		"qemu-system-x86_64",
+		program,
 		"-name", quote(c.Name), "-uuid", c.UUID,
 		"-nodefaults", "-no-user-config", "-display", "none", "-vga", "none",
-		"-machine", machine, "-accel", accelerator, "-cpu", "max",
+		"-machine", machine, "-accel", accelerator, "-cpu", cpu,
 		"-smp", fmt.Sprint(c.CPUs), "-m", fmt.Sprint(c.Memory),
 		"-rtc", "base=utc",
 		"-device", "virtio-rng-pci",
 		"-chardev", "file,id=serial,append=on,path=" + quote(filepath.Join(dir, serialFile)), "-serial", "chardev:serial",
 		"-qmp", "unix:" + quote(filepath.Join(dir, monitorFile)) + ",server=on,wait=off",
 	}
-	if c.Firmware == UEFI {
+	if flash, ok := flashOf(c); ok {
 		args = append(args,
-			"-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+firmwareCode,
+			"-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+flash.code,
 			"-drive", "if=pflash,unit=1,format=raw,file="+quote(filepath.Join(dir, varsFile)),
 		)
+	}
+	if c.SecureBoot {
+		args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1")
+	}
+	if c.HTTPBoot {
+		args = append(args, "-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n", "-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n")
 	}
 
 	card := "virtio-net-pci,netdev=lan,mac=" + c.MAC.String()
@@ -50,7 +73,7 @@ func qemuArgs(c MachineConfig, dir, accelerator, tap string) []string {
 	}
 	// Without a ROM on the card OVMF uses its own PXE stack; a ROM would also
 	// start before the disk on a BIOS machine that shall not ask the network.
-	if (c.Firmware == UEFI && !c.IPXE) || c.BootOrder == DiskOnly {
+	if (c.Firmware != BIOS && !c.IPXE) || c.BootOrder == DiskOnly {
 		card += ",romfile="
 	}
 	args = append(args,
