@@ -19,6 +19,7 @@ import (
 	"github.com/rhizome-dev/rhizome/pxe/dhcp"
 	"github.com/rhizome-dev/rhizome/test/firmware"
 	"github.com/rhizome-dev/rhizome/test/lab"
+	"github.com/rhizome-dev/rhizome/test/pxeserver"
 )
 
 // patience is that of simulated machines which are answered. Those that are to
@@ -150,7 +151,7 @@ func TestEveryFirmwareEndsWhereTheDecisionSays(t *testing.T) {
 				}
 				machines[mustMAC(j.machine.MAC)] = d
 			}
-			s := startServer(t, l.Network.Namespace, serverConfig{
+			s := pxeserver.Start(t, l.Network.Namespace, pxeserver.Config{
 				Interface: lab.BridgeName, Address: l.Network.Laptop, Mode: mode, BootFiles: files, Machines: machines,
 			})
 			base := "http://" + l.Network.Laptop.String() + ":7480"
@@ -174,7 +175,7 @@ func TestEveryFirmwareEndsWhereTheDecisionSays(t *testing.T) {
 					}
 					wantLocal, wantLoaders := expectation(j.machine.Kind, j.Decision, silent, j.loaders)
 					// Silence proves something only if the question was heard.
-					if _, err := s.waitFor(ctx, func(o pxe.Observation) bool {
+					if _, err := s.WaitFor(ctx, func(o pxe.Observation) bool {
 						return o.Stage == pxe.StageDHCP && o.Machine.MAC == mustMAC(m.MAC) && o.Decision == j.Action
 					}); err != nil {
 						t.Errorf("the server did not see the machine: %v", err)

@@ -15,6 +15,7 @@ import (
 	"github.com/rhizome-dev/rhizome/pxe"
 	"github.com/rhizome-dev/rhizome/pxe/dhcp"
 	"github.com/rhizome-dev/rhizome/test/lab"
+	"github.com/rhizome-dev/rhizome/test/pxeserver"
 )
 
 // bootFiles is a tree with our loaders, Debian's kernel and an initial ramdisk
@@ -91,7 +92,7 @@ func TestRealFirmwareBootsTheInstaller(t *testing.T) {
 				t.Fatal(err)
 			}
 			mac := mustMAC(m.Config.MAC)
-			s := startServer(t, l.Network.Namespace, serverConfig{
+			s := pxeserver.Start(t, l.Network.Namespace, pxeserver.Config{
 				Interface: lab.BridgeName, Address: l.Network.Laptop, BootFiles: dir, Mode: c.mode,
 				Machines: map[pxe.MAC]pxe.Decision{mac: {
 					Action: pxe.Install, Reason: "a test", Loader: c.loader, Arch: pxe.AMD64,
@@ -109,9 +110,9 @@ func TestRealFirmwareBootsTheInstaller(t *testing.T) {
 			}
 			line, err := m.WaitForSerial(ctx, regexp.MustCompile(`^HELLO `))
 			if err != nil {
-				t.Fatalf("%v\n%s", err, s.story())
+				t.Fatalf("%v\n%s", err, s.Story())
 			}
-			t.Logf("%s\n%s", line, s.story())
+			t.Logf("%s\n%s", line, s.Story())
 			for _, want := range []string{
 				"rhizome.init=http://" + l.Network.Laptop.String() + ":7480/init/" + string(mac),
 				"rhizome.mac=" + string(mac), "odd=a;b$c&d(e)",
@@ -121,7 +122,7 @@ func TestRealFirmwareBootsTheInstaller(t *testing.T) {
 				}
 			}
 			var loader string
-			for _, o := range s.observations() {
+			for _, o := range s.Observations() {
 				if o.Stage == pxe.StageLoader {
 					loader = o.Message
 				}
@@ -168,7 +169,7 @@ func TestRealFirmwareBootsItsOwnDisk(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := startServer(t, l.Network.Namespace, serverConfig{
+			s := pxeserver.Start(t, l.Network.Namespace, pxeserver.Config{
 				Interface: lab.BridgeName, Address: l.Network.Laptop, BootFiles: dir,
 				Machines: map[pxe.MAC]pxe.Decision{mustMAC(m.Config.MAC): {
 					Action: pxe.BootLocal, Reason: "no open claim", Loader: c.loader, Arch: pxe.AMD64, LocalBoot: c.method,
@@ -179,11 +180,11 @@ func TestRealFirmwareBootsItsOwnDisk(t *testing.T) {
 			}
 			line, err := m.WaitForSerial(ctx, regexp.MustCompile(`Welcome to .*Debian`))
 			if err != nil {
-				t.Fatalf("%v\n%s", err, s.story())
+				t.Fatalf("%v\n%s", err, s.Story())
 			}
-			t.Logf("%s\n%s", line, s.story())
+			t.Logf("%s\n%s", line, s.Story())
 			asked := false
-			for _, o := range s.observations() {
+			for _, o := range s.Observations() {
 				asked = asked || o.Stage == pxe.StageDHCP
 			}
 			if !asked {

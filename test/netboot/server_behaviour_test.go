@@ -18,13 +18,14 @@ import (
 	"github.com/rhizome-dev/rhizome/pxe/dhcp"
 	"github.com/rhizome-dev/rhizome/test/firmware"
 	"github.com/rhizome-dev/rhizome/test/lab"
+	"github.com/rhizome-dev/rhizome/test/pxeserver"
 )
 
 // bed is a lab with a router that keeps DHCP, one simulated machine that may
 // install, and the config of a server beside them.
 type bed struct {
 	*lab.Lab
-	config  serverConfig
+	config  pxeserver.Config
 	machine firmware.Machine
 	host    *lab.Namespace
 }
@@ -37,7 +38,7 @@ func newBed(t *testing.T) bed {
 	b.machine = firmware.Machine{
 		MAC: net.HardwareAddr{0x52, 0x54, 0, 0x20, 0, 1}, UUID: [16]byte{1, 2, 3}, Kind: firmware.UEFI, Waits: patience,
 	}
-	b.config = serverConfig{
+	b.config = pxeserver.Config{
 		Interface: lab.BridgeName, Address: b.Network.Laptop, BootFiles: contractFiles(t),
 		Machines: map[pxe.MAC]pxe.Decision{mustMAC(b.machine.MAC): install(pxe.AMD64, pxe.LoaderAuto)},
 	}
@@ -70,10 +71,10 @@ func (b bed) mustBoot(t *testing.T, m firmware.Machine) firmware.Outcome {
 
 func TestAServerThatWasKilledIsReplacedByAnyOther(t *testing.T) {
 	b := newBed(t)
-	first := startServer(t, b.Network.Namespace, b.config)
+	first := pxeserver.Start(t, b.Network.Namespace, b.config)
 	before := b.mustBoot(t, b.machine)
-	first.kill()
-	startServer(t, b.Network.Namespace, b.config)
+	first.Kill()
+	pxeserver.Start(t, b.Network.Namespace, b.config)
 	after := b.mustBoot(t, b.machine)
 	if diff := cmp.Diff(before, after, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), sameAddr); diff != "" {
 		t.Errorf("the second server answered otherwise (-first +second):\n%s", diff)
@@ -84,7 +85,7 @@ func TestAServerThatWasKilledIsReplacedByAnyOther(t *testing.T) {
 // leaves it waiting.
 func TestAServerThatIsToldToEndFreesItsPorts(t *testing.T) {
 	b := newBed(t)
-	s := startServer(t, b.Network.Namespace, b.config)
+	s := pxeserver.Start(t, b.Network.Namespace, b.config)
 	b.mustBoot(t, b.machine)
 	host := b.attach(t, "stalled", netip.MustParsePrefix("10.77.0.67/24"))
 	conn, err := host.ListenPacket("udp4", "10.77.0.67:0")
@@ -107,18 +108,18 @@ func TestAServerThatIsToldToEndFreesItsPorts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := s.Process.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	select {
-	case <-s.ended:
+	case <-s.Ended:
 	case <-time.After(time.Minute):
 		t.Fatal("the server does not end")
 	}
-	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
+	if code := s.Process.ProcessState.ExitCode(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	startServer(t, b.Network.Namespace, b.config)
+	pxeserver.Start(t, b.Network.Namespace, b.config)
 	b.mustBoot(t, b.machine)
 }
 
@@ -126,7 +127,7 @@ func TestAServerThatIsToldToEndFreesItsPorts(t *testing.T) {
 // next server, since neither knows anything of it.
 func TestAMachineGoesOnWithTheNextServer(t *testing.T) {
 	b := newBed(t)
-	first := startServer(t, b.Network.Namespace, b.config)
+	first := pxeserver.Start(t, b.Network.Namespace, b.config)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	done := make(chan error, 1)
@@ -137,11 +138,11 @@ func TestAMachineGoesOnWithTheNextServer(t *testing.T) {
 		done <- err
 	}()
 	mac := mustMAC(b.machine.MAC)
-	if _, err := first.waitFor(ctx, func(o pxe.Observation) bool { return o.Machine.MAC == mac }); err != nil {
+	if _, err := first.WaitFor(ctx, func(o pxe.Observation) bool { return o.Machine.MAC == mac }); err != nil {
 		t.Fatal(err)
 	}
-	first.kill()
-	startServer(t, b.Network.Namespace, b.config)
+	first.Kill()
+	pxeserver.Start(t, b.Network.Namespace, b.config)
 	if err := <-done; err != nil {
 		// The one thing that may be lost is the transfer that was under way: real
 		// firmware then tries its next boot entry, which is the network again.
@@ -155,11 +156,11 @@ func TestAMachineGoesOnWithTheNextServer(t *testing.T) {
 
 func TestTwoServersAtOnceGiveEqualAnswers(t *testing.T) {
 	b := newBed(t)
-	startServer(t, b.Network.Namespace, b.config)
+	pxeserver.Start(t, b.Network.Namespace, b.config)
 	address := netip.PrefixFrom(netip.MustParseAddr("10.77.0.5"), 24)
 	second := b.config
 	second.Interface, second.Address = "eth0", address.Addr()
-	startServer(t, b.attach(t, "second", address), second)
+	pxeserver.Start(t, b.attach(t, "second", address), second)
 	for range 5 {
 		out := b.mustBoot(t, b.machine)
 		server := out.Servers[0].String()
@@ -181,7 +182,7 @@ func TestTwoServersAtOnceGiveEqualAnswers(t *testing.T) {
 // the processor can take is lost by the kernel, whatever the server does.)
 func TestPacketsOfRandomBytesDoNotStallTheServer(t *testing.T) {
 	b := newBed(t)
-	s := startServer(t, b.Network.Namespace, b.config)
+	s := pxeserver.Start(t, b.Network.Namespace, b.config)
 	storm := b.attach(t, "storm", netip.MustParsePrefix("10.77.0.66/24"))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan int)
@@ -220,7 +221,7 @@ func TestPacketsOfRandomBytesDoNotStallTheServer(t *testing.T) {
 	cancel()
 	t.Logf("%d packets of random bytes went to the server meanwhile", <-done)
 	select {
-	case <-s.ended:
+	case <-s.Ended:
 		t.Error("the server has died")
 	default:
 	}
@@ -228,7 +229,7 @@ func TestPacketsOfRandomBytesDoNotStallTheServer(t *testing.T) {
 
 func TestFirmwareThatAsksOnPort4011IsToldTheFile(t *testing.T) {
 	b := newBed(t)
-	startServer(t, b.Network.Namespace, b.config)
+	pxeserver.Start(t, b.Network.Namespace, b.config)
 	address := netip.MustParsePrefix("10.77.0.40/24")
 	host := b.attach(t, "asker", address)
 	file, err := b.machine.AskBootServer(t.Context(), host, address, b.Network.Laptop)
@@ -242,7 +243,7 @@ func TestFirmwareThatAsksOnPort4011IsToldTheFile(t *testing.T) {
 
 func TestTheProbeFindsForeignServersAndNotOurs(t *testing.T) {
 	b := newBed(t)
-	startServer(t, b.Network.Namespace, b.config)
+	pxeserver.Start(t, b.Network.Namespace, b.config)
 	host := b.attach(t, "asker", netip.Prefix{})
 	probe := func() (found []dhcp.Foreign) {
 		t.Helper()
@@ -309,7 +310,7 @@ func TestAPortInUseIsNamed(t *testing.T) {
 				}
 				defer l.Close()
 			}
-			if _, err := runServer(t, b.Network.Namespace, b.config); err == nil || !strings.Contains(err.Error(), c.want) {
+			if _, err := pxeserver.Run(t, b.Network.Namespace, b.config); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want an error that says %q", err, c.want)
 			}
 		})
