@@ -15,6 +15,7 @@ import (
 // What the child's exit code says; any other code is a crash.
 const (
 	exitInstalled = 0
+	exitLoaded    = 11 // installed, and the new system's kernel is loaded
 	exitFailed    = 10 // the reason was shown and, if possible, reported
 )
 
@@ -42,6 +43,10 @@ func supervise() {
 		pause(say, "the installer could not be started")
 	case code == exitInstalled:
 		say("done, rebooting into the installed system")
+	case code == exitLoaded:
+		say("done, starting the installed system's kernel")
+		consoles.Flush(flush)
+		say("%v: rebooting into the installed system", boot.Kexec())
 	case code == exitFailed:
 		pause(say, "the installation failed, see above")
 	default:

@@ -13,6 +13,7 @@ import (
 	"github.com/rhizome-dev/rhizome/pxe/installer/disk"
 	"github.com/rhizome-dev/rhizome/pxe/installer/install"
 	"github.com/rhizome-dev/rhizome/pxe/installer/kernelargs"
+	"github.com/rhizome-dev/rhizome/pxe/installer/kexec"
 	"github.com/rhizome-dev/rhizome/pxe/installer/modules"
 	"github.com/rhizome-dev/rhizome/pxe/installer/network"
 	"github.com/rhizome-dev/rhizome/pxe/installer/plan"
@@ -45,7 +46,7 @@ func work() int {
 	watch := new(disk.Watch)
 	go attend(ctx, loader, watch)
 
-	err = install.Run(ctx, install.Machine{
+	next, err := install.Run(ctx, install.Machine{
 		Args:    kernelargs.Parse(string(cmdline)),
 		UUID:    machineUUID(),
 		Network: network.Up,
@@ -60,6 +61,7 @@ func work() int {
 		SetClock: boot.SetClock,
 		Now:      time.Now,
 		Keep:     func(b []byte) error { return os.WriteFile(planFile, b, 0o600) },
+		Kexec:    kexec.Load,
 		Console:  os.Stdout,
 	})
 	if err != nil {
@@ -73,6 +75,9 @@ func work() int {
 			fmt.Println("rhizome: The server was told.")
 		}
 		return exitFailed
+	}
+	if next == install.Kexec {
+		return exitLoaded
 	}
 	return exitInstalled
 }

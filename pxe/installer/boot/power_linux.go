@@ -14,3 +14,13 @@ func Reboot() error {
 	}
 	return nil
 }
+
+// Kexec starts the kernel that was loaded. It returns only when that fails, as when
+// there is none.
+func Kexec() error {
+	unix.Sync()
+	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_KEXEC); err != nil {
+		return fmt.Errorf("cannot start the loaded kernel: %w", err)
+	}
+	return nil
+}

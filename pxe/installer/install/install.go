@@ -44,6 +44,9 @@ type Machine struct {
 	Now      func() time.Time
 	// Keep is given the plan as it came, for the report of a crash. May be nil.
 	Keep func([]byte) error
+	// Kexec loads the kernel of the system on the disk at this path, so that the
+	// machine can start it at once. An error says why that cannot be. Nil: it cannot.
+	Kexec func(path string) error
 	// Console takes lines for the person in front of the machine.
 	Console io.Writer
 	// Patience has the time-outs; the zero value the ones in its comments.
@@ -64,15 +67,24 @@ func (f *Failure) Error() string { return f.Step + ": " + f.Err.Error() }
 // Unwrap returns the reason.
 func (f *Failure) Unwrap() error { return f.Err }
 
-// Run installs the machine. When it returns nil the server knows, and the machine
-// is to be rebooted into its new system. Every other error is a *Failure, which
+// Next is how the machine goes on after its installation.
+type Next int
+
+// The ways into the new system. The zero value is Restart.
+const (
+	Restart Next = iota
+	Kexec        // the new system's kernel is loaded
+)
+
+// Run installs the machine. When it returns no error the server knows, and the machine
+// is to go into its new system as Next says. Every other error is a *Failure, which
 // was reported if there was a plan.
-func Run(ctx context.Context, m Machine) error {
+func Run(ctx context.Context, m Machine) (Next, error) {
 	i := &installation{Machine: m}
 	i.Patience = i.Patience.withDefaults()
 	err := i.run(ctx)
 	if err == nil {
-		return nil
+		return i.next, nil
 	}
 	failure := &Failure{Step: i.step, Err: err}
 	if i.reports != nil && i.step != stepReport {
@@ -85,7 +97,7 @@ func Run(ctx context.Context, m Machine) error {
 		}
 		failure.Reported = reportErr == nil
 	}
-	return failure
+	return Restart, failure
 }
 
 // The steps, as they are reported.
@@ -104,6 +116,7 @@ type installation struct {
 	plan    plan.Plan
 	reports *report.Client
 	disk    string // the chosen one, for people
+	next    Next
 }
 
 func (i *installation) say(format string, args ...any) {
@@ -148,15 +161,35 @@ func (i *installation) run(ctx context.Context) error {
 		return err
 	}
 
+	message := "installed on " + i.disk + i.prepareNext(chosen.Path)
 	i.step = stepReport
 	i.say("installed; telling the server")
 	if err := i.reports.Until(ctx, i.Patience.Installed, pxe.Report{
-		Stage: pxe.StageInstalled, Message: "installed on " + i.disk, Disk: i.disk,
+		Stage: pxe.StageInstalled, Message: message, Disk: i.disk,
 		Done: i.plan.Image.Size, Total: i.plan.Image.Size,
 	}); err != nil {
 		return fmt.Errorf("the system is installed, but the server was not told: %w", err)
 	}
 	return nil
+}
+
+// prepareNext loads the new system's kernel if the plan wants it, and says for people
+// what comes next. That it cannot be is no failure: the machine restarts.
+func (i *installation) prepareNext(disk string) string {
+	if !i.plan.Kexec {
+		return ""
+	}
+	err := errors.New("this installer cannot")
+	if i.Kexec != nil {
+		err = i.Kexec(disk)
+	}
+	if err != nil {
+		i.say("the new system's kernel cannot be started at once: %v", err)
+		return fmt.Sprintf("; it restarts, because its kernel cannot be started by kexec: %v", err)
+	}
+	i.next = Kexec
+	i.say("the new system's kernel is loaded")
+	return "; its kernel is started by kexec"
 }
 
 func (i *installation) network(ctx context.Context) error {

@@ -81,6 +81,16 @@ func fileDisk(path string, size int64) disk.Disk {
 	return disk.Disk{Path: path, Size: size, Serial: path[strings.LastIndex(path, "/")+1:]}
 }
 
+// runToRestart installs a machine that was not told to go on in another way.
+func runToRestart(t *testing.T, h *host) error {
+	t.Helper()
+	next, err := install.Run(t.Context(), h.Machine)
+	if next != install.Restart {
+		t.Errorf("the machine goes on by %d, want a restart", next)
+	}
+	return err
+}
+
 func failure(t *testing.T, err error, step string, wants ...string) {
 	t.Helper()
 	var f *install.Failure
@@ -100,7 +110,7 @@ func TestInstallation(t *testing.T) {
 	path := used(t, diskSize)
 	h := machine(s, fileDisk(path, diskSize))
 	h.clock = -20 * 365 * 24 * time.Hour
-	if err := install.Run(t.Context(), h.Machine); err != nil {
+	if err := runToRestart(t, h); err != nil {
 		t.Fatalf("%v\n%s", err, h.said())
 	}
 	installed(t, path, image, s.plan.Seed)
@@ -175,7 +185,7 @@ func TestNothingIsWrittenWhenInDoubt(t *testing.T) {
 			if tt.machine != nil {
 				tt.machine(h)
 			}
-			err := install.Run(t.Context(), h.Machine)
+			err := runToRestart(t, h)
 			failure(t, err, tt.step, tt.want...)
 			untouched(t, path)
 			var f *install.Failure
@@ -207,7 +217,7 @@ func TestFailuresAfterWritingBeganLeaveADiskThatCannotBoot(t *testing.T) {
 			path := used(t, diskSize)
 			h := machine(s, fileDisk(path, diskSize))
 			h.Patience.Image.GiveUp = 100 * time.Millisecond
-			failure(t, install.Run(t.Context(), h.Machine), "image", tt.want)
+			failure(t, runToRestart(t, h), "image", tt.want)
 			b, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
@@ -216,6 +226,53 @@ func TestFailuresAfterWritingBeganLeaveADiskThatCannotBoot(t *testing.T) {
 				t.Error("the disk has a boot sector or a partition table")
 			}
 			if last := s.last(); last.Stage != pxe.StageFailed || last.Step != "image" {
+				t.Errorf("the last report is %+v", last)
+			}
+		})
+	}
+}
+
+func TestTheNewSystemIsStartedAtOnceOnlyIfThePlanSaysSoAndItCanBe(t *testing.T) {
+	image := makeImage(t)
+	cannot := errors.New("its kernel is not signed")
+	for _, tt := range []struct {
+		reason string
+		wanted bool
+		err    error
+		nobody bool // the machine cannot
+		next   install.Next
+		report string // what its end says
+	}{
+		{"not asked for", false, nil, false, install.Restart, ""},
+		{"asked for", true, nil, false, install.Kexec, "; its kernel is started by kexec"},
+		{"the kernel cannot be loaded", true, cannot, false, install.Restart, "; it restarts, because its kernel cannot be started by kexec: " + cannot.Error()},
+		{"this machine cannot", true, nil, true, install.Restart, "; it restarts, because its kernel cannot be started by kexec: this installer cannot"},
+	} {
+		t.Run(tt.reason, func(t *testing.T) {
+			s := serve(t, "127.0.0.1", image, func(s *service) { s.plan.Kexec = tt.wanted })
+			path := used(t, diskSize)
+			h := machine(s, fileDisk(path, diskSize))
+			asked := 0
+			h.Kexec = func(disk string) error {
+				asked++
+				installed(t, disk, image, s.plan.Seed) // the disk is closed, and whole
+				if last := s.last(); last.Stage == pxe.StageInstalled {
+					t.Error("the kernel was loaded after the last report")
+				}
+				return tt.err
+			}
+			if tt.nobody {
+				h.Kexec = nil
+			}
+			next, err := install.Run(t.Context(), h.Machine)
+			if err != nil || next != tt.next {
+				t.Fatalf("Run = %d, %v, want %d", next, err, tt.next)
+			}
+			if want := tt.wanted && !tt.nobody; (asked == 1) != want {
+				t.Errorf("the kernel was loaded %d times", asked)
+			}
+			last := s.last()
+			if last.Stage != pxe.StageInstalled || last.Message != "installed on "+last.Disk+tt.report {
 				t.Errorf("the last report is %+v", last)
 			}
 		})
@@ -234,7 +291,7 @@ func TestALateDiskIsWaitedFor(t *testing.T) {
 		}
 		h.Disks.See([]disk.Disk{fileDisk(path, diskSize)}, time.Now())
 	}()
-	if err := install.Run(t.Context(), h.Machine); err != nil {
+	if err := runToRestart(t, h); err != nil {
 		t.Fatal(err)
 	}
 	installed(t, path, image, s.plan.Seed)
@@ -244,7 +301,7 @@ func TestInstalledWithoutAcknowledgementIsAFailure(t *testing.T) {
 	s := serve(t, "127.0.0.1", makeImage(t), func(s *service) { s.refuseReports = pxe.StageInstalled })
 	path := used(t, diskSize)
 	h := machine(s, fileDisk(path, diskSize))
-	failure(t, install.Run(t.Context(), h.Machine), "report", "ClaimWithdrawn", "the system is installed")
+	failure(t, runToRestart(t, h), "report", "ClaimWithdrawn", "the system is installed")
 }
 
 func TestStaticAddressOfTheCommandLine(t *testing.T) {
@@ -252,13 +309,13 @@ func TestStaticAddressOfTheCommandLine(t *testing.T) {
 	h := machine(s)
 	h.Args["rhizome.address"] = []string{"192.168.1.10/24"}
 	h.Args["rhizome.gateway"] = []string{"192.168.1.1"}
-	failure(t, install.Run(t.Context(), h.Machine), "plan")
+	failure(t, runToRestart(t, h), "plan")
 	if h.config.Static.String() != "192.168.1.10/24" || h.config.StaticGateway.String() != "192.168.1.1" {
 		t.Errorf("the network was asked for %+v", h.config)
 	}
 	for _, arg := range []string{"rhizome.address", "rhizome.gateway"} {
 		h := machine(s)
 		h.Args[arg] = []string{"nonsense"}
-		failure(t, install.Run(t.Context(), h.Machine), "network", arg)
+		failure(t, runToRestart(t, h), "network", arg)
 	}
 }
