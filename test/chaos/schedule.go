@@ -31,7 +31,6 @@ var Kinds = []Kind{Kill, Wipe, Hang, Stall, Ail, Cut, Skew}
 // Victims that are a machine's part, which another machine may have each time.
 const (
 	TheOperators    = "the operator's"     // the member that the operator runs on
-	TheControllers  = "the controllers'"   // the server whose controller manager leads
 	TheEtcdLeader   = "etcd's leader"      // the server whose member of etcd leads
 	TheServingPXE   = "a PXE pod's"        // a member that a PXE pod runs on
 	TheOperatorsPod = "the operator's pod" // of an Interruption
@@ -134,7 +133,7 @@ func (s *Schedule) few(r *rand.Rand, fleet Fleet) {
 			if i > 0 {
 				victim = another(r, fleet.Servers, s.Faults[0].Victim)
 			} else if servers == 1 {
-				victim = or(r, 45, shuffled(r, []string{TheOperators, TheControllers, TheEtcdLeader})[0], victim)
+				victim = or(r, 45, shuffled(r, []string{TheOperators, TheEtcdLeader})[0], victim)
 			}
 		} else if i == 0 {
 			victim = or(r, 15, shuffled(r, []string{TheOperators, TheServingPXE})[0], victim)

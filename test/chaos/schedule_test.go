@@ -68,7 +68,7 @@ func TestSchedulesHaveEverythingInThem(t *testing.T) {
 	for _, k := range Kinds {
 		want = append(want, string(k))
 	}
-	for _, v := range slices.Concat(fleet.Servers, fleet.Workers, []string{TheOperators, TheControllers, TheEtcdLeader, TheServingPXE}) {
+	for _, v := range slices.Concat(fleet.Servers, fleet.Workers, []string{TheOperators, TheEtcdLeader, TheServingPXE}) {
 		want = append(want, "a fault of "+v)
 	}
 	for _, w := range want {

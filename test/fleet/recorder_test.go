@@ -26,7 +26,7 @@ import (
 // wiped without a claim of its own; servers are installed one after another;
 // workers no more than are allowed at once.
 type recorder struct {
-	t *testing.T
+	t testing.TB
 
 	mu     sync.Mutex
 	claims map[string]string // digest of a claim's identifier -> node
@@ -36,7 +36,7 @@ type recorder struct {
 
 type wipe struct{ machine, claim string }
 
-func newRecorder(t *testing.T) *recorder {
+func newRecorder(t testing.TB) *recorder {
 	return &recorder{t: t, claims: map[string]string{}, most: map[v1alpha1.Role]int{}}
 }
 
@@ -183,4 +183,16 @@ func (r *recorder) settle() {
 		}
 	}
 	r.t.Logf("%d wipes under %d claims; at most %d servers and %d workers at once", len(r.wipes), len(r.claims), r.most[v1alpha1.ControlPlane], r.most[v1alpha1.Worker])
+}
+
+// unclaimed says which wipe nobody is known to have permitted.
+func (r *recorder) unclaimed() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, w := range r.wipes {
+		if node, ok := r.claims[w.claim]; !ok || node != w.machine {
+			return fmt.Errorf("the disk of %s was wiped under a claim of %q", w.machine, node)
+		}
+	}
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -73,7 +74,7 @@ func TestMain(m *testing.M) {
 
 // world is a network with machines, the first of which is a cluster.
 type world struct {
-	t        *testing.T
+	t        testing.TB
 	lab      *lab.Lab
 	dir      string
 	built    built
@@ -81,6 +82,8 @@ type world struct {
 	machines map[string]*machine.Machine
 	declared map[string]*v1alpha1.Node // what the world's manifests may declare
 	maximum  int32
+	prepare  func(*machine.Machine) // changes a machine before it is plugged in
+	ways     *ways
 	*recorder
 
 	log  *os.File
@@ -94,6 +97,7 @@ type options struct {
 	servers, workers int    // beside the first server
 	growth           string // fields of the Cluster's spec.growth and spec.pxe, as YAML
 	pxe              string
+	prepare          func(*machine.Machine)
 }
 
 // The machines: alpha is the first server; addresses tell the roles.
@@ -106,13 +110,13 @@ func serverName(i int) string { return fmt.Sprintf("server%d", i+2) }
 func workerName(i int) string { return fmt.Sprintf("worker%02d", i+1) }
 
 // newWorld makes the network and plugs the machines in. All are off and blank.
-func newWorld(t *testing.T, o options) *world {
+func newWorld(t testing.TB, o options) *world {
 	t.Helper()
 	b, err := programs()
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, lab: lab.New(t, lab.Options{}), built: b, machines: map[string]*machine.Machine{}, declared: map[string]*v1alpha1.Node{}, maximum: 5}
+	w := &world{t: t, lab: lab.New(t, lab.Options{}), built: b, machines: map[string]*machine.Machine{}, declared: map[string]*v1alpha1.Node{}, maximum: 5, prepare: o.prepare, ways: newWays()}
 	w.dir = filepath.Join(w.lab.Dir, "world")
 	if err := os.MkdirAll(w.dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -160,7 +164,7 @@ func (w *world) write(name string, content []byte) string {
 	return path
 }
 
-func digest(t *testing.T, path string) string {
+func digest(t testing.TB, path string) string {
 	t.Helper()
 	content, err := os.ReadFile(path)
 	if err != nil {
@@ -274,6 +278,9 @@ func (w *world) plugIn(name string, role v1alpha1.Role, address netip.Addr, imag
 	if address.As4()[3]%4 == 3 {
 		m.Kind = firmware.BIOS
 	}
+	if w.prepare != nil {
+		w.prepare(m)
+	}
 	w.machines[name] = m
 	w.declared[name] = &v1alpha1.Node{Spec: v1alpha1.NodeSpec{Role: role, MAC: v1alpha1.MAC(mac.String()), Address: v1alpha1.Address(address.String())}}
 	w.declared[name].Name = name
@@ -342,13 +349,16 @@ func (w *world) dial(ctx context.Context, network, address string) (net.Conn, er
 	for _, name := range w.names(v1alpha1.ControlPlane) {
 		addresses = append(addresses, w.machines[name].Address.Addr().String()+":6443")
 	}
-	var last error
+	last := errors.New("every server is out of order")
 	for _, a := range addresses {
+		if w.ways.closed(a) {
+			continue
+		}
 		trying, cancel := context.WithTimeout(ctx, 2*time.Second)
 		conn, err := w.lab.Network.DialContext(trying, network, a)
 		cancel()
 		if err == nil {
-			return conn, nil
+			return w.ways.follow(conn), nil
 		}
 		last = err
 	}
