@@ -113,9 +113,13 @@ func waiting(c *v1alpha1.Cluster, nodes []v1alpha1.Node) []string {
 }
 
 // awaitsPerson says whether nothing is done about a machine until a person has
-// looked: its installations failed, and nothing further was asked for yet. Only a
-// member can be asked to be installed anew.
+// looked: healing gave it up, or its installations failed, and nothing further was
+// asked for yet. Only a member can be asked to be installed anew.
 func awaitsPerson(c *v1alpha1.Cluster, n *v1alpha1.Node) bool {
+	if r := n.Status.Repair; r != nil && r.Quarantined != nil {
+		asked := n.Annotations[v1alpha1.AnnotationRetry]
+		return asked == "" || asked == r.Honoured["retry"]
+	}
 	if n.Status.Phase != v1alpha1.PhaseFailed || n.Status.NodeRef != nil && toReinstall(c, n) {
 		return false
 	}

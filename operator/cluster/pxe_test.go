@@ -109,6 +109,19 @@ func TestPlan(t *testing.T) {
 			joined(&f.nodes[1])
 			f.nodes[1].Status.Conditions[1].Status = metav1.ConditionFalse
 		}, pxePlan{replicas: 1, why: "for beta", waiting: []string{"beta"}}},
+		{"a member that healing gave up waits for a person", func(f *pxeFacts) {
+			declareBeta(f)
+			joined(&f.nodes[1])
+			f.nodes[1].Status.Conditions[1].Status = metav1.ConditionFalse
+			f.nodes[1].Status.Repair = &v1alpha1.RepairStatus{Quarantined: &metav1.Time{Time: noon}}
+		}, pxePlan{leave: true}},
+		{"until the person has looked", func(f *pxeFacts) {
+			declareBeta(f)
+			joined(&f.nodes[1])
+			f.nodes[1].Status.Conditions[1].Status = metav1.ConditionFalse
+			f.nodes[1].Status.Repair = &v1alpha1.RepairStatus{Quarantined: &metav1.Time{Time: noon}, Honoured: map[string]string{"retry": "monday"}}
+			f.nodes[1].Annotations = map[string]string{v1alpha1.AnnotationRetry: "tuesday"}
+		}, pxePlan{replicas: 1, why: "for beta", waiting: []string{"beta"}}},
 		{"a machine whose installations failed waits for a person", func(f *pxeFacts) {
 			declareBeta(f)
 			f.nodes[1].Status.Phase = v1alpha1.PhaseFailed

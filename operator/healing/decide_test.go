@@ -78,6 +78,15 @@ func TestAServerIsRepairedLikeAWorker(t *testing.T) {
 	}
 }
 
+func TestAReinstallationThatStandsStillIsGivenUp(t *testing.T) {
+	m, f := sickWorker()
+	m.removing = true
+	tried(m, time.Hour, v1alpha1.RepairWake, v1alpha1.RepairWake, v1alpha1.RepairReinstall)
+	if v := decide(m, f); v.move != giveUp {
+		t.Errorf("%s: %s, want that it is given up", v.move, v.message)
+	}
+}
+
 func TestAQuarantineLastsUntilAPersonClearsIt(t *testing.T) {
 	m, f := sickWorker()
 	m.retry = "old"

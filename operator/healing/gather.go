@@ -167,7 +167,8 @@ func (r *reconciler) memberOf(n *v1alpha1.Node, core *corev1.Node, w *world) *me
 		m.repair = *s.Repair
 		m.untouched = r.untouched(n.Name, m.repair.Intended)
 	}
-	m.removing = core != nil && meta.IsStatusConditionTrue(s.Conditions, v1alpha1.ConditionRemoval)
+	// One that was given up in the midst of it stands still until a person has looked.
+	m.removing = core != nil && meta.IsStatusConditionTrue(s.Conditions, v1alpha1.ConditionRemoval) && (m.repair.Quarantined == nil || m.leaving)
 	m.installing = installs(&s)
 	m.failed = s.Phase == v1alpha1.PhaseFailed
 	if acted := m.repair.Acted; acted != nil {

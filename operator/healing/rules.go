@@ -222,8 +222,10 @@ func oneAtATime(m *member, f *facts, _ v1alpha1.RepairAction) string {
 	return ""
 }
 
-func removalRuns(m *member, f *facts, _ v1alpha1.RepairAction) string {
-	if m.removing {
+// removalRuns: a member's own removal does not keep it from being given up, which is
+// what ends one that has come to a standstill.
+func removalRuns(m *member, f *facts, a v1alpha1.RepairAction) string {
+	if m.removing && a != v1alpha1.RepairQuarantine {
 		return "it is being taken out of the cluster or installed anew: the condition Removal says how far that is"
 	}
 	if busy := f.others(m, func(o *member) bool { return o.removing }); len(busy) > 0 {

@@ -178,7 +178,7 @@ const (
 
 // removalRuns: nothing new is installed while a machine is taken out.
 func removalRuns(m *machine, f *fleet) (string, string, bool) {
-	if busy := f.others(m, (*machine).removalRuns); len(busy) > 0 {
+	if busy := f.others(m, func(o *machine) bool { return o.removalRuns() && !o.standsStill() }); len(busy) > 0 {
 		return v1alpha1.ReasonRemovalRuns, fmt.Sprintf("%s is being taken out of the cluster: nothing is installed until that is over", nameList(busy)), true
 	}
 	return "", "", false

@@ -48,6 +48,13 @@ func (m *machine) removalRuns() bool {
 	return m.core != nil && meta.IsStatusConditionTrue(m.node.Status.Conditions, v1alpha1.ConditionRemoval)
 }
 
+// standsStill says whether the machine's removal waits for a person: healing gave it
+// up in the midst of its reinstallation. Others need not wait for that.
+func (m *machine) standsStill() bool {
+	r := m.node.Status.Repair
+	return r != nil && r.Quarantined != nil && !m.isLeaving()
+}
+
 // wasReady says whether this very core Node was Ready before: one that was
 // deleted and came back joins anew.
 func (m *machine) wasReady() bool {

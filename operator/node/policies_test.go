@@ -233,6 +233,17 @@ func TestAdmission(t *testing.T) {
 			f.joined("w2", true)
 			f.removing("w2", v1alpha1.ReasonDraining, metav1.ConditionTrue, 0)
 		}, "RemovalRuns", "w2"},
+		{"a reinstallation that was given up stands still", "w1", func(f *fleet) {
+			f.joined("w2", true)
+			f.removing("w2", v1alpha1.ReasonRebooting, metav1.ConditionTrue, 0)
+			f.givenUp("w2")
+		}, "", ""},
+		{"a member that was given up is deleted", "w1", func(f *fleet) {
+			f.joined("w2", true)
+			f.removing("w2", v1alpha1.ReasonDraining, metav1.ConditionTrue, 0)
+			f.givenUp("w2")
+			f.deleted("w2", time.Hour)
+		}, "RemovalRuns", "w2"},
 		{"a removal is held", "w1", func(f *fleet) {
 			f.joined("w2", true)
 			f.removing("w2", v1alpha1.ReasonQuorum, metav1.ConditionFalse, 0)
@@ -315,6 +326,10 @@ func TestRemovalRules(t *testing.T) {
 		{"another one is deleted that never was a member", "w1", func(f *fleet) { f.deleted("w3", time.Hour); f.m("w3").core = nil }, "", ""},
 
 		{"another removal runs", "w1", func(f *fleet) { f.removing("w2", v1alpha1.ReasonDraining, metav1.ConditionTrue, 0) }, "OneAtATime", "w2"},
+		{"another reinstallation was given up", "w1", func(f *fleet) {
+			f.removing("w2", v1alpha1.ReasonRebooting, metav1.ConditionTrue, 0)
+			f.givenUp("w2")
+		}, "", ""},
 		{"another one is being installed anew", "w1", func(f *fleet) { f.m("w2").core = nil; f.consumed("w2", time.Minute) }, "OneAtATime", "w2"},
 		{"a repair runs", "w1", func(f *fleet) { f.repairing = "w2" }, "OneAtATime", "w2"},
 		{"a worker is being installed for the first time", "w1", func(f *fleet) {
@@ -356,6 +371,11 @@ func TestRemovalRules(t *testing.T) {
 	}
 }
 
+// givenUp is healing's last word on a machine.
+func (f *fleet) givenUp(name string) {
+	f.m(name).node.Status.Repair = &v1alpha1.RepairStatus{Quarantined: &metav1.Time{Time: t0}}
+}
+
 func TestAVoteIsWhatWasSaidLately(t *testing.T) {
 	for _, c := range []struct {
 		said  corev1.ConditionStatus
@@ -365,6 +385,7 @@ func TestAVoteIsWhatWasSaidLately(t *testing.T) {
 	}{
 		{corev1.ConditionTrue, 6 * time.Minute, true, votes},
 		{corev1.ConditionTrue, 6*time.Minute + time.Second, true, silent},
+		{corev1.ConditionTrue, -2 * time.Minute, true, silent},
 		{corev1.ConditionTrue, time.Minute, false, silent},
 		{corev1.ConditionFalse, time.Minute, true, learns},
 		{corev1.ConditionFalse, 7 * time.Minute, true, unknown},

@@ -65,7 +65,7 @@ func isHeldBy(m *machine, reason string) bool {
 // oneAtATime: one member at most is being taken out, installed anew or repaired.
 func oneAtATime(m *machine, f *fleet) (string, string, bool) {
 	busy := f.others(m, func(o *machine) bool {
-		return o.removalRuns() || o.node.Status.Installed != nil && f.underway(o)
+		return o.removalRuns() && !o.standsStill() || o.node.Status.Installed != nil && f.underway(o)
 	})
 	switch {
 	case len(busy) > 0:
