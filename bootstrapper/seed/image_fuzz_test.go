@@ -4,12 +4,14 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"runtime"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
 )
 
-// Whatever is given for an OCI archive, it names one image in full or is refused.
+// Whatever is given for an OCI archive, it names one image in full or is refused, in
+// bounded memory.
 func FuzzReferenceIn(f *testing.F) {
 	archive := func(index string) []byte {
 		var b bytes.Buffer
@@ -40,7 +42,14 @@ func FuzzReferenceIn(f *testing.F) {
 	f.Add(zipped.Bytes(), "operator.tar.gz")
 	f.Add([]byte("\x28\xb5\x2f\xfd"), "operator.tar.zst")
 	f.Fuzz(func(t *testing.T, content []byte, filename string) {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
 		reference, err := referenceIn(bytes.NewReader(content), filename)
+		runtime.ReadMemStats(&after)
+		// zstd's largest window, which is held twice while it moves, and the index.
+		if took := after.TotalAlloc - before.TotalAlloc; took > 2*256<<20+32*maxIndex {
+			t.Errorf("%d bytes took %d bytes of memory", len(content), took)
+		}
 		if err != nil {
 			return
 		}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -188,8 +189,8 @@ func TestWhatIsNoTreeIsRefused(t *testing.T) {
 	}
 }
 
-// FuzzOpen: whatever an ISO says, opening a file in it ends, does not panic, and gives
-// no byte from outside of it.
+// FuzzOpen: whatever an ISO says, opening a file in it ends, does not panic, takes
+// bounded memory, and gives no byte from outside of it.
 func FuzzOpen(f *testing.F) {
 	iso := image(f, map[string]string{"images/pxeboot/vmlinuz": "kernel", "b": "b"}, "-R", "-no-pad")
 	head := iso[32<<10:] // what is before it is not looked at
@@ -198,7 +199,15 @@ func FuzzOpen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content []byte, name string) {
 		s := shelf{}
 		for _, c := range [][]byte{content, append(make([]byte, 32<<10), content...)} {
-			file, err := Open(s.open, s.put(c), name)
+			id := s.put(c)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			file, err := Open(s.open, id, name)
+			runtime.ReadMemStats(&after)
+			// Every sector of the budget once, and what is read of a listing.
+			if took := after.TotalAlloc - before.TotalAlloc; took > 2*budget*sector {
+				t.Fatalf("%d bytes of memory to open a file in %d bytes", took, len(c))
+			}
 			if err != nil {
 				continue
 			}
