@@ -84,7 +84,7 @@ func benchPXE(ctx context.Context, args []string) (err error) {
 	set.DurationVar(&b.duration, "duration", 5*time.Second, "of one measurement")
 	set.IntVar(&b.rounds, "rounds", 3, "how often each server is measured, in turn: the medians count")
 	set.IntVar(&b.machines, "machines", 200, "that boot at once, at most 1000")
-	set.StringVar(&only, "only", "", "one part: dhcp, tftp, http or boots")
+	set.StringVar(&only, "only", "", "one part: dhcp, tftp, http, boots or image")
 	set.StringVar(&b.profiles, "profiles", "", "directory for CPU profiles of our service")
 	if err := flags(set, args); err != nil {
 		return err
@@ -110,7 +110,7 @@ func benchPXE(ctx context.Context, args []string) (err error) {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context) error
-	}{{"floor", b.measureFloor}, {"dhcp", b.measureDHCP}, {"tftp", b.measureTFTP}, {"http", b.measureHTTP}, {"boots", b.measureBoots}} {
+	}{{"floor", b.measureFloor}, {"dhcp", b.measureDHCP}, {"tftp", b.measureTFTP}, {"http", b.measureHTTP}, {"boots", b.measureBoots}, {"image", b.measureImage}} {
 		if only != "" && only != part.name && part.name != "floor" {
 			continue
 		}
