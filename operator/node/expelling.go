@@ -11,8 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
-	"github.com/rhizome-dev/rhizome/internal/hostpod"
 	"github.com/rhizome-dev/rhizome/internal/host"
+	"github.com/rhizome-dev/rhizome/internal/hostpod"
 	"github.com/rhizome-dev/rhizome/internal/k3s"
 )
 
