@@ -11,7 +11,7 @@ var accepted = []struct {
 		"operatingSystem": "debian",
 	}}},
 	{name: "a small network with a pool of its own", of: "cluster", set: fields{
-		"spec.network.cidr": "192.168.1.0/29", "spec.loadBalancerPool": "192.168.1.6/31", "spec.controlPlane.virtualIP": "192.168.1.5",
+		"spec.network.cidr": "192.168.1.0/29", "spec.network.dhcpPool": remove{}, "spec.loadBalancerPool": "192.168.1.6/31", "spec.controlPlane.virtualIP": "192.168.1.5",
 	}},
 	{name: "pod and service networks of the extreme sizes", of: "cluster", set: fields{
 		"spec.kubernetes.podCIDR": "10.42.0.0/24", "spec.kubernetes.serviceCIDR": "172.16.0.0/12",

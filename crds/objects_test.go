@@ -25,6 +25,10 @@ spec:
     gateway: 192.168.1.1
     nameservers: [192.168.1.1, 9.9.9.9]
     dhcp: Server
+    dhcpPool: 192.168.1.128/27
+    segments:
+    - cidr: 192.168.9.0/24
+      gateway: 192.168.9.1
   controlPlane:
     virtualIP: 192.168.1.5
     virtualIPImage: ghcr.io/kube-vip/kube-vip:v0.9.2

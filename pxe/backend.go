@@ -152,8 +152,6 @@ type Observation struct {
 	// Done and Total are bytes sent so far and in all, for Loader, Config, Kernel,
 	// Initrd and Media; zero otherwise. A file on its way is told of once a second.
 	Done, Total int64
-	// Foreign is set to the address of a foreign boot server that was seen to answer.
-	Foreign netip.Addr
 }
 
 // Report is what an installer says, as JSON over HTTPS.

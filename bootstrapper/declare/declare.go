@@ -137,10 +137,12 @@ func nameFor(mac pxe.MAC, taken map[string]bool) string {
 
 // addresses gives out free ones of a network.
 type addresses struct {
-	cidr  netip.Prefix
-	pool  netip.Prefix
-	taken map[netip.Addr]bool
-	at    netip.Addr
+	cidr netip.Prefix
+	pool netip.Prefix
+	// guests is the pool of undeclared machines.
+	guests netip.Prefix
+	taken  map[netip.Addr]bool
+	at     netip.Addr
 }
 
 // firstHost: many routers hand out only addresses above the first few, and have one
@@ -153,6 +155,9 @@ func newAddresses(c *v1alpha1.Cluster, nodes []v1alpha1.Node) (*addresses, error
 		return nil, errors.Join(fmt.Errorf("Cluster/%s: spec.network.cidr: %q is no IPv4 network", c.Name, c.Spec.Network.CIDR), err)
 	}
 	a := &addresses{cidr: cidr.Masked(), pool: inventory.Pool(*c), taken: map[netip.Addr]bool{}, at: cidr.Masked().Addr()}
+	if c.Spec.Network.DHCPPool != nil {
+		a.guests, _ = netip.ParsePrefix(string(*c.Spec.Network.DHCPPool)) // invalid: none
+	}
 	take := func(text v1alpha1.Address) {
 		if ip, err := netip.ParseAddr(string(text)); err == nil {
 			a.taken[ip] = true
@@ -177,7 +182,7 @@ func newAddresses(c *v1alpha1.Cluster, nodes []v1alpha1.Node) (*addresses, error
 }
 
 // next is a free address above those that were given: not the network's own, nor
-// that of its broadcasts, nor one of the load balancer pool. Each is tried once.
+// that of its broadcasts, nor one of the load balancer pool or of the pool of undeclared machines. Each is tried once.
 func (a *addresses) next() (netip.Addr, bool) {
 	for range 1 << min(32-a.cidr.Bits(), 20) {
 		a.at = a.at.Next()
@@ -185,7 +190,7 @@ func (a *addresses) next() (netip.Addr, bool) {
 			a.at = a.cidr.Addr().Next()
 		}
 		last := !a.cidr.Contains(a.at.Next())
-		if a.at == a.cidr.Addr() || last || a.taken[a.at] || a.pool.IsValid() && a.pool.Contains(a.at) {
+		if a.at == a.cidr.Addr() || last || a.taken[a.at] || a.pool.IsValid() && a.pool.Contains(a.at) || a.guests.IsValid() && a.guests.Contains(a.at) {
 			continue
 		}
 		a.taken[a.at] = true

@@ -20,7 +20,7 @@ func advice(phase string, stage pxe.Stage) string {
 	case pxe.StageDHCP:
 		return "the firmware asked and did not come for its boot loader: is another boot server on the network, or a firewall on this machine that blocks UDP 69 and 4011?"
 	case pxe.StageLoader:
-		return "the boot loader runs and did not come for its config: look at the machine's screen; does a firewall on this machine block the HTTP port? Secure Boot must be off"
+		return "the boot loader runs and did not come for its config: look at the machine's screen; does a firewall on this machine block the HTTP port? With Secure Boot on, only spec.boot.loader Signed works"
 	case pxe.StageConfig:
 		return "the boot loader did not come for the kernel: look at the machine's screen; another loader may work better (spec.boot.loader on the Node)"
 	case pxe.StageKernel, pxe.StageInitrd:

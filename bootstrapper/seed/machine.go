@@ -278,15 +278,10 @@ func (f *flow) await(ctx context.Context, p *progress.Phase, name string, done f
 // show shows what was observed since the last time.
 func (f *flow) show(p *progress.Phase, name string) {
 	for _, o := range f.watch.take() {
-		switch {
-		case o.Foreign.IsValid():
-			if f.watch.once("foreign " + o.Foreign.String()) {
-				p.Warn("another boot server answers on this network: %s; two of them confuse machines: turn it off", o.Foreign)
-			}
-		case !f.watch.isFirstLocked(o):
-			f.showOther(p, o)
-		default:
+		if f.watch.isFirstLocked(o) {
 			f.showFirst(p, name, o)
+		} else {
+			f.showOther(p, o)
 		}
 	}
 }

@@ -66,8 +66,12 @@ func (f *flow) pxe(_ context.Context, p *progress.Phase) (string, error) {
 	if f.cluster.Spec.Network.DHCP == v1alpha1.DHCPServer {
 		mode = dhcp.Server
 	}
+	guests, err := provision.Guests(f.cluster, func() inventory.Inventory { return f.inv })
+	if err != nil {
+		return "", err
+	}
 	pxeServer, err := server.New(server.Config{
-		Backend: backend, Interface: f.link.Interface.Name, Address: f.link.Address, DHCP: mode,
+		Backend: backend, Interface: f.link.Interface.Name, Address: f.link.Address, DHCP: mode, Pool: guests,
 		HTTPPort: f.HTTPPort, HTTPSPort: f.HTTPSPort, Certificate: certificate,
 		BootFiles: f.bootFiles, Media: f.cache, Logger: f.Logger, Now: f.Now,
 	})

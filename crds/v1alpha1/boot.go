@@ -93,4 +93,17 @@ type PXEPod struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message,omitempty"`
+	// Looked: it looked for DHCP and boot servers that are not ours, as it does once an
+	// hour. The two fields below say what answered.
+	// +optional
+	Looked bool `json:"looked,omitempty"`
+	// DHCPServers are the addresses of those that hand out addresses, one after the
+	// other.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	DHCPServers string `json:"dhcpServers,omitempty"`
+	// BootServers are those that tell machines what to boot, and what.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	BootServers string `json:"bootServers,omitempty"`
 }

@@ -82,6 +82,9 @@ type ClusterSpec struct {
 
 // NetworkSpec is the network that the machines stand in. IPv4 only.
 //
+// +kubebuilder:validation:XValidation:rule="!has(self.dhcpPool) || self.dhcp == 'Server'",message="needs dhcp: Server, since the network's own DHCP server has the addresses otherwise",fieldPath=".dhcpPool"
+// +kubebuilder:validation:XValidation:rule="!has(self.dhcpPool) || !isCIDR(self.dhcpPool) || !isCIDR(self.cidr) || cidr(self.cidr).containsCIDR(self.dhcpPool)",message="must be a part of network.cidr",fieldPath=".dhcpPool"
+// +kubebuilder:validation:XValidation:rule="!has(self.dhcpPool) || !isCIDR(self.dhcpPool) || cidr(self.dhcpPool).prefixLength() >= 20",message="must be /20 or smaller",fieldPath=".dhcpPool"
 // +kubebuilder:validation:XValidation:rule="!isCIDR(self.cidr) || !isIP(self.gateway) || (cidr(self.cidr).containsIP(self.gateway) && !self.cidr.startsWith(self.gateway + '/'))",message="must be a machine's address within network.cidr: the router's on the machines' own network",fieldPath=".gateway"
 // +kubebuilder:validation:XValidation:rule="!isCIDR(self.cidr) || cidr(self.cidr).prefixLength() <= 29",message="must be /29 or larger, to have room for machines",fieldPath=".cidr"
 type NetworkSpec struct {
@@ -101,6 +104,29 @@ type NetworkSpec struct {
 	// +optional
 	// +kubebuilder:default=Proxy
 	DHCP DHCPMode `json:"dhcp,omitempty"`
+	// DHCPPool is a part of cidr whose addresses are handed out, with dhcp Server, to
+	// machines that nobody declared: phones, printers, guests. They are told nothing to
+	// boot. None: only declared machines get an address.
+	// +optional
+	DHCPPool *CIDR `json:"dhcpPool,omitempty"`
+	// Segments are further networks that declared machines stand in. Their routers pass
+	// DHCP on to the PXE pods (a DHCP relay), and reach cidr.
+	// +optional
+	// +listType=map
+	// +listMapKey=cidr
+	// +kubebuilder:validation:MaxItems=16
+	Segments []NetworkSegment `json:"segments,omitempty"`
+}
+
+// NetworkSegment is a network of machines behind a router.
+//
+// +kubebuilder:validation:XValidation:rule="!isCIDR(self.cidr) || !isIP(self.gateway) || (cidr(self.cidr).containsIP(self.gateway) && !self.cidr.startsWith(self.gateway + '/'))",message="must be a machine's address within the segment's cidr: its router's",fieldPath=".gateway"
+// +kubebuilder:validation:XValidation:rule="!isCIDR(self.cidr) || cidr(self.cidr).prefixLength() <= 30",message="must be /30 or larger, to have room for machines",fieldPath=".cidr"
+type NetworkSegment struct {
+	// CIDR is the segment's network, with no host bits set.
+	CIDR CIDR `json:"cidr"`
+	// Gateway is the default route of the segment's machines.
+	Gateway Address `json:"gateway"`
 }
 
 // DHCPMode says who hands out addresses.
@@ -205,7 +231,9 @@ type PXESpec struct {
 	// +kubebuilder:validation:MaxProperties=16
 	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
 	// Loader is the boot loader that machines get: Auto (default: the faster one
-	// that works on the firmware at hand), IPXE or GRUB.
+	// that works on the firmware at hand), IPXE, GRUB, or Signed, which Secure Boot
+	// accepts: the distribution's shim, GRUB and kernel, on x86-64. Signed by PXE needs
+	// network.dhcp Server; firmware that boots by HTTP does not.
 	// +optional
 	// +kubebuilder:default=Auto
 	Loader LoaderPolicy `json:"loader,omitempty"`
@@ -290,7 +318,7 @@ const (
 
 // LoaderPolicy says which boot loader a machine gets.
 //
-// +kubebuilder:validation:Enum=Auto;IPXE;GRUB
+// +kubebuilder:validation:Enum=Auto;IPXE;GRUB;Signed
 type LoaderPolicy string
 
 // The loader policies.
@@ -298,6 +326,8 @@ const (
 	LoaderAuto LoaderPolicy = "Auto"
 	LoaderIPXE LoaderPolicy = "IPXE"
 	LoaderGRUB LoaderPolicy = "GRUB"
+	// LoaderSigned is what Secure Boot accepts.
+	LoaderSigned LoaderPolicy = "Signed"
 )
 
 // ClusterStatus is what is so.
@@ -334,7 +364,7 @@ type ClusterStatus struct {
 	// +optional
 	Healing *HealingStatus `json:"healing,omitempty"`
 	// Conditions: Ready, APIHealthy, FirstNodeJoined, Valid, PXEReady,
-	// MembersDeclared, Healing.
+	// MembersDeclared, NetworkQuiet, Healing.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -353,6 +383,9 @@ const (
 	ConditionPXEReady = "PXEReady"
 	// ConditionMembersDeclared: every core Node is a declared Node's.
 	ConditionMembersDeclared = "MembersDeclared"
+	// ConditionNetworkQuiet: on the machines' network answer the DHCP and boot servers
+	// that are meant to and no others, as far as the PXE pods have looked.
+	ConditionNetworkQuiet = "NetworkQuiet"
 )
 
 // The reasons of a Cluster's conditions. Those of Valid are, besides, the names
@@ -386,6 +419,18 @@ const (
 	ReasonAllDeclared = "AllDeclared"
 	// ReasonUndeclaredMembers: the message names core Nodes that nobody declared.
 	ReasonUndeclaredMembers = "UndeclaredMembers"
+	// ReasonNothingForeign: no PXE pod found a server that is not meant to answer.
+	ReasonNothingForeign = "NothingForeign"
+	// ReasonForeignBootServer: another boot server answers, and machines boot from
+	// whoever is faster.
+	ReasonForeignBootServer = "ForeignBootServer"
+	// ReasonForeignDHCPServer: network.dhcp is Server, and another server hands out
+	// addresses.
+	ReasonForeignDHCPServer = "ForeignDHCPServer"
+	// ReasonNoDHCPServer: network.dhcp is Proxy, and nobody hands out addresses.
+	ReasonNoDHCPServer = "NoDHCPServer"
+	// ReasonNotLooked: no PXE pod runs, or none has looked yet.
+	ReasonNotLooked = "NotLooked"
 	// ReasonSecondCluster: there is an older Cluster, and this one is ignored.
 	ReasonSecondCluster = "SecondCluster"
 )

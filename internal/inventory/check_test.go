@@ -76,6 +76,49 @@ func TestCheck(t *testing.T) {
 			inv.OperatingSystems = append(inv.OperatingSystems, inv.OperatingSystems[0])
 		}, []want{{"DuplicateName", "OperatingSystem/debian", "metadata.name", "taken already"}}},
 
+		{"a worker in a segment is sound", func(inv *Inventory) {
+			spec(inv).Network.Segments = []v1alpha1.NetworkSegment{{CIDR: "10.9.0.0/24", Gateway: "10.9.0.1"}}
+			inv.Nodes[1].Spec.Address = "10.9.0.11"
+		}, nil},
+		{"a server in a segment, with a virtual IP", func(inv *Inventory) {
+			spec(inv).Network.Segments = []v1alpha1.NetworkSegment{{CIDR: "10.9.0.0/24", Gateway: "10.9.0.1"}}
+			inv.Nodes[0].Spec.Address = "10.9.0.11"
+		}, []want{{"ServerInSegment", "Node/alpha", "spec.address", "10.9.0.11 stands in the segment 10.9.0.0/24"}}},
+		{"a server in a segment, without one", func(inv *Inventory) {
+			spec(inv).Network.Segments = []v1alpha1.NetworkSegment{{CIDR: "10.9.0.0/24", Gateway: "10.9.0.1"}}
+			spec(inv).ControlPlane.VirtualIP = nil
+			inv.Nodes[0].Spec.Address = "10.9.0.11"
+		}, nil},
+		{"addresses of a segment that no machine can have", func(inv *Inventory) {
+			spec(inv).Network.Segments = []v1alpha1.NetworkSegment{{CIDR: "10.9.0.0/24", Gateway: "10.9.0.1"}, {CIDR: "10.8.0.0/24", Gateway: "10.8.0.1"}}
+			inv.Nodes[1].Spec.Address = "10.9.0.255"
+			inv.Nodes = append(inv.Nodes, node("gamma", v1alpha1.Worker, "52:54:00:00:00:03", "10.8.0.1"))
+		}, []want{{"AddressOutside", "Node/beta", "spec.address", "10.9.0.255"}, {"AddressIsGateway", "Node/gamma", "spec.address", "gateway of the segment 10.8.0.0/24"}}},
+		{"segments that overlap", func(inv *Inventory) {
+			spec(inv).Network.Segments = []v1alpha1.NetworkSegment{{CIDR: "10.42.9.0/24", Gateway: "10.42.9.1"}}
+		}, []want{{"NetworkOverlap", "Cluster/home", "spec.kubernetes.podCIDR", "spec.network.segments[0].cidr"}}},
+		{"a pool of guests is sound", func(inv *Inventory) {
+			spec(inv).Network.DHCP, spec(inv).Network.DHCPPool = v1alpha1.DHCPServer, ptr(v1alpha1.CIDR("192.168.1.128/26"))
+		}, nil},
+		{"a pool of guests that others use too", func(inv *Inventory) {
+			spec(inv).Network.DHCP, spec(inv).Network.DHCPPool = v1alpha1.DHCPServer, ptr(v1alpha1.CIDR("192.168.1.0/24"))
+			inv.Nodes = inv.Nodes[:1]
+		}, []want{
+			{"DHCPPoolTaken", "Cluster/home", "spec.network.dhcpPool", "holds the virtual IP 192.168.1.5"},
+			{"DHCPPoolTaken", "Cluster/home", "spec.network.dhcpPool", "overlaps the load balancer pool"},
+			{"DHCPPoolTaken", "Node/alpha", "spec.address", "lies in network.dhcpPool 192.168.1.0/24"},
+		}},
+		{"Secure Boot beside the router's DHCP server", func(inv *Inventory) {
+			inv.Nodes[1].Spec.Boot = &v1alpha1.BootSpec{Loader: v1alpha1.LoaderSigned}
+		}, []want{{"SignedByProxy", "Node/beta", "spec.boot.loader", "set the Cluster's spec.network.dhcp to Server"}}},
+		{"Secure Boot with our DHCP server is sound", func(inv *Inventory) {
+			spec(inv).Network.DHCP, spec(inv).PXE.Loader = v1alpha1.DHCPServer, v1alpha1.LoaderSigned
+		}, nil},
+		{"Secure Boot on arm64", func(inv *Inventory) {
+			spec(inv).Network.DHCP = v1alpha1.DHCPServer
+			inv.Nodes[1].Spec.Architecture, inv.Nodes[1].Spec.Boot = v1alpha1.ARM64, &v1alpha1.BootSpec{Loader: v1alpha1.LoaderSigned}
+		}, []want{{"SignedOnARM", "Node/beta", "spec.boot.loader", "no signed loader for arm64"}}},
+
 		{"the gateway is elsewhere", func(inv *Inventory) { spec(inv).Network.Gateway = "192.168.2.1" },
 			[]want{{"GatewayOutside", "Cluster/home", "spec.network.gateway", "192.168.2.1 lies outside of network.cidr 192.168.1.0/24; write"}}},
 		{"the gateway is the network's own address", func(inv *Inventory) { spec(inv).Network.Gateway = "192.168.1.0" },

@@ -175,6 +175,20 @@ func Pool(c v1alpha1.Cluster) netip.Prefix {
 	return netip.PrefixFrom(last(cidr), poolBits).Masked()
 }
 
+// SegmentOf is the segment of the Cluster that an address lies in; false for one of
+// network.cidr, and for one of no network. c may be nil.
+func SegmentOf(c *v1alpha1.Cluster, a netip.Addr) (v1alpha1.NetworkSegment, bool) {
+	if c == nil {
+		return v1alpha1.NetworkSegment{}, false
+	}
+	for _, s := range c.Spec.Network.Segments {
+		if cidr, ok := network(s.CIDR); ok && cidr.Contains(a) {
+			return s, true
+		}
+	}
+	return v1alpha1.NetworkSegment{}, false
+}
+
 // network reads an IPv4 network.
 func network(c v1alpha1.CIDR) (netip.Prefix, bool) {
 	p, err := netip.ParsePrefix(string(c))

@@ -23,12 +23,14 @@ var rules = []rule{
 	{Rule{"DuplicateName", Error, "no two objects of a kind have the same name", "one of them would overwrite the other"}, duplicateName},
 
 	{Rule{"GatewayOutside", Error, "network.gateway is a machine's address within network.cidr", "machines could not reach their default route"}, gatewayOutside},
-	{Rule{"NetworkOverlap", Error, "network.cidr, kubernetes.podCIDR and kubernetes.serviceCIDR do not overlap", "packets to a machine would be taken for packets to a pod or a service"}, networkOverlap},
+	{Rule{"NetworkOverlap", Error, "network.cidr, network.segments, kubernetes.podCIDR and kubernetes.serviceCIDR do not overlap", "packets to a machine would be taken for packets to a pod or a service, or to another machine"}, networkOverlap},
 	{Rule{"NameserverIsNode", Warning, "no nameserver is a declared node, the virtual IP or in the load balancer pool", "names must resolve before the cluster runs"}, nameserverIsNode},
 
 	{Rule{"NoPool", Error, "the load balancer pool is set if network.cidr is a /27 or smaller", "the default, the last /27, would be the whole network"}, noPool},
 	{Rule{"PoolOutside", Error, "the load balancer pool is a part of network.cidr, and not all of it", "its addresses are answered on the machines' network, and machines need some too"}, poolOutside},
 	{Rule{"GatewayInPool", Error, "network.gateway is not in the load balancer pool", "a Service could be given the router's address"}, gatewayInPool},
+
+	{Rule{"DHCPPoolTaken", Error, "network.dhcpPool holds neither the address of a Node, the virtual IP nor a part of the load balancer pool", "a guest could be given an address that is somebody's"}, dhcpPoolTaken},
 
 	{Rule{"VirtualIPOutside", Error, "the virtual IP is a machine's address within network.cidr", "it is answered on the machines' network"}, virtualIPOutside},
 	{Rule{"VirtualIPTaken", Error, "the virtual IP is neither the gateway's nor a node's address", "two machines would answer to one address"}, virtualIPTaken},
@@ -38,9 +40,12 @@ var rules = []rule{
 	{Rule{"EvenControlPlane", Warning, "the number of control-plane nodes is odd", "an even number survives no more failures than one less, and fails more often"}, evenControlPlane},
 	{Rule{"DuplicateMAC", Error, "no two Nodes have the same MAC address", "one machine cannot be two"}, duplicateMAC},
 	{Rule{"DuplicateAddress", Error, "no two Nodes have the same address", "two machines would answer to one address"}, duplicateAddress},
-	{Rule{"AddressOutside", Error, "a Node's address is a machine's address within network.cidr: neither outside, nor the network's own, nor its broadcast address", "the machine could not be reached"}, addressOutside},
-	{Rule{"AddressIsGateway", Error, "a Node's address is not the gateway's", "the machine would take the network's router away from all others"}, addressIsGateway},
+	{Rule{"AddressOutside", Error, "a Node's address is a machine's address within network.cidr or one of network.segments: neither outside, nor the network's own, nor its broadcast address", "the machine could not be reached"}, addressOutside},
+	{Rule{"ServerInSegment", Error, "with a virtual IP, every control-plane Node stands in network.cidr", "the address is answered on that network, and could not move to a machine elsewhere"}, serverInSegment},
+	{Rule{"AddressIsGateway", Error, "a Node's address is not a gateway's", "the machine would take the network's router away from all others"}, addressIsGateway},
 	{Rule{"AddressInPool", Error, "a Node's address is not in the load balancer pool", "a Service could be given the machine's address"}, addressInPool},
+	{Rule{"SignedByProxy", Warning, "a Node with the boot loader Signed gets its address from us (network.dhcp Server) unless its firmware boots by HTTP", "the signed GRUB asks for its config where its address comes from; by PXE such a machine is told nothing to boot"}, signedByProxy},
+	{Rule{"SignedOnARM", Error, "a Node with the boot loader Signed is amd64", "the boot files have no signed loader for another architecture"}, signedOnARM},
 	{Rule{"DuplicateBoard", Error, "no two Nodes have the same Redfish endpoint and systemID", "one of them would be turned on and off in place of the other"}, duplicateBoard},
 	{Rule{"BoardIsMachine", Error, "a Redfish endpoint is not at the address of a Node, of the gateway, the virtual IP or the load balancer pool", "a machine that is off answers nobody: its controller has an address of its own"}, boardIsMachine},
 
@@ -95,18 +100,17 @@ func networkOverlap(c *checker) {
 		net   netip.Prefix
 	}
 	var all []named
-	for _, n := range []struct {
-		field string
-		cidr  v1alpha1.CIDR
-	}{
-		{"spec.network.cidr", c.cluster.Spec.Network.CIDR},
-		{"spec.kubernetes.podCIDR", c.cluster.Spec.Kubernetes.PodCIDR},
-		{"spec.kubernetes.serviceCIDR", c.cluster.Spec.Kubernetes.ServiceCIDR},
-	} {
-		if p, ok := network(n.cidr); ok {
-			all = append(all, named{n.field, p})
+	add := func(field string, cidr v1alpha1.CIDR) {
+		if p, ok := network(cidr); ok {
+			all = append(all, named{field, p})
 		}
 	}
+	add("spec.network.cidr", c.cluster.Spec.Network.CIDR)
+	for i, s := range c.cluster.Spec.Network.Segments {
+		add(fmt.Sprintf("spec.network.segments[%d].cidr", i), s.CIDR)
+	}
+	add("spec.kubernetes.podCIDR", c.cluster.Spec.Kubernetes.PodCIDR)
+	add("spec.kubernetes.serviceCIDR", c.cluster.Spec.Kubernetes.ServiceCIDR)
 	for i, a := range all {
 		for _, b := range all[i+1:] {
 			if a.net.Overlaps(b.net) {
@@ -166,6 +170,28 @@ func gatewayInPool(c *checker) {
 	if gateway, ok := c.gateway(); ok && c.pool.IsValid() && c.pool.Contains(gateway) {
 		c.inCluster("spec.network.gateway", "set spec.loadBalancerPool to a range that no machine and no router uses", "%s lies in %s", gateway, c.poolName())
 	}
+}
+
+func dhcpPoolTaken(c *checker) {
+	if c.cluster == nil || c.cluster.Spec.Network.DHCPPool == nil {
+		return
+	}
+	guests, ok := network(*c.cluster.Spec.Network.DHCPPool)
+	if !ok {
+		return
+	}
+	const field, fix = "spec.network.dhcpPool", "choose a range that nothing else has"
+	if c.pool.IsValid() && guests.Overlaps(c.pool) {
+		c.inCluster(field, fix, "%s overlaps %s", guests, c.poolName())
+	}
+	if vip, ok := c.virtualIP(); ok && guests.Contains(vip) {
+		c.inCluster(field, fix, "%s holds the virtual IP %s", guests, vip)
+	}
+	c.eachNode(func(i int, _ *v1alpha1.Node, a netip.Addr) {
+		if guests.Contains(a) {
+			c.inNode(i, "spec.address", "choose an address outside of it, or set the Cluster's spec.network.dhcpPool to another range", "%s lies in network.dhcpPool %s", a, guests)
+		}
+	})
 }
 
 func virtualIPOutside(c *checker) {
@@ -238,19 +264,67 @@ func addressOutside(c *checker) {
 		return
 	}
 	c.eachNode(func(i int, _ *v1alpha1.Node, a netip.Addr) {
+		if s, ok := SegmentOf(c.cluster, a); ok {
+			if cidr, _ := network(s.CIDR); a == cidr.Addr() || a == last(cidr) {
+				c.inNode(i, "spec.address", "choose a free address of the segment", "%s is the address of the segment %s itself, or its broadcast address", a, cidr)
+			}
+			return
+		}
 		if why := unusable(c.cidr, a); why != "" {
 			c.inNode(i, "spec.address", "choose a free address of the network", "%s %s", a, why)
 		}
 	})
 }
 
-func addressIsGateway(c *checker) {
-	gateway, ok := c.gateway()
-	if !ok {
+func serverInSegment(c *checker) {
+	if _, ok := c.virtualIP(); !ok {
 		return
 	}
+	c.eachNode(func(i int, n *v1alpha1.Node, a netip.Addr) {
+		if s, ok := SegmentOf(c.cluster, a); ok && isControlPlane(n) {
+			c.inNode(i, "spec.address", "give it an address of network.cidr, or make it a Worker", "%s stands in the segment %s, which the virtual IP cannot move to", a, s.CIDR)
+		}
+	})
+}
+
+// loaderOf is the boot loader that a Node asks for.
+func (c *checker) loaderOf(n *v1alpha1.Node) v1alpha1.LoaderPolicy {
+	if n.Spec.Boot != nil && n.Spec.Boot.Loader != "" {
+		return n.Spec.Boot.Loader
+	}
+	if c.cluster == nil {
+		return ""
+	}
+	return c.cluster.Spec.PXE.Loader
+}
+
+func signedByProxy(c *checker) {
+	if c.cluster == nil || c.cluster.Spec.Network.DHCP == v1alpha1.DHCPServer {
+		return
+	}
+	for i := range c.inv.Nodes {
+		if c.loaderOf(&c.inv.Nodes[i]) == v1alpha1.LoaderSigned {
+			c.inNode(i, "spec.boot.loader", "set the Cluster's spec.network.dhcp to Server, let the machine's firmware boot by HTTP, or switch its Secure Boot off and choose another loader",
+				"is Signed, which boots by PXE only if the address is ours to give, and network.dhcp is Proxy")
+		}
+	}
+}
+
+func signedOnARM(c *checker) {
+	for i := range c.inv.Nodes {
+		if n := &c.inv.Nodes[i]; c.loaderOf(n) == v1alpha1.LoaderSigned && architecture(n) != v1alpha1.AMD64 {
+			c.inNode(i, "spec.boot.loader", "switch the machine's Secure Boot off and choose another loader", "is Signed, and there is no signed loader for %s", architecture(n))
+		}
+	}
+}
+
+func addressIsGateway(c *checker) {
+	gateway, ok := c.gateway()
 	c.eachNode(func(i int, _ *v1alpha1.Node, a netip.Addr) {
-		if a == gateway {
+		if s, in := SegmentOf(c.cluster, a); in && string(s.Gateway) == a.String() {
+			c.inNode(i, "spec.address", "choose an address that nothing else has", "%s is the gateway of the segment %s", a, s.CIDR)
+		}
+		if ok && a == gateway {
 			c.inNode(i, "spec.address", "choose an address that nothing else has", "%s is network.gateway of %s", a, c.where(kindCluster, 0, "spec.network.gateway"))
 		}
 	})

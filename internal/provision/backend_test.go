@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
 	"github.com/rhizome-dev/rhizome/internal/inventory"
@@ -110,6 +112,65 @@ func TestADecisionSaysHowToBoot(t *testing.T) {
 	}
 	if got := Decide(inv, pxe.Machine{MAC: alphaMAC}, nil, t0).Loader; got != pxe.LoaderGRUB {
 		t.Errorf("loader %q, want the cluster's", got)
+	}
+}
+
+// A machine in a segment is told that segment's network.
+func TestAMachineInASegmentIsToldItsNetwork(t *testing.T) {
+	inv := homelab()
+	inv.Clusters[0].Spec.Network.DHCP = v1alpha1.DHCPServer
+	inv.Clusters[0].Spec.Network.Segments = []v1alpha1.NetworkSegment{{CIDR: "10.9.0.0/25", Gateway: "10.9.0.1"}}
+	inv.Nodes[1].Spec.Address = "10.9.0.11"
+	inv.Nodes[1].Spec.Boot = &v1alpha1.BootSpec{Loader: v1alpha1.LoaderSigned}
+	got := Decide(inv, pxe.Machine{MAC: betaMAC}, nil, t0)
+	want := &pxe.Lease{Address: netip.MustParsePrefix("10.9.0.11/25"), Gateway: addr("10.9.0.1"), Nameservers: []netip.Addr{addr("10.9.0.1")}, HostName: "beta"}
+	if diff := cmp.Diff(want, got.Lease, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" || got.Loader != pxe.LoaderSigned {
+		t.Errorf("loader %q, lease (- want, + got):\n%s", got.Loader, diff)
+	}
+	inv.Nodes[1].Spec.Address = "10.9.1.11"
+	if got := Decide(inv, pxe.Machine{MAC: betaMAC}, nil, t0); got.Lease != nil || !strings.Contains(got.Reason, "10.9.1.11 is not in") {
+		t.Errorf("outside of every network: %+v", got)
+	}
+}
+
+// No address that is declared is ever handed out to a guest, whenever that was.
+func TestGuestsGetNoDeclaredAddress(t *testing.T) {
+	inv := homelab()
+	cluster := &inv.Clusters[0]
+	guests := v1alpha1.CIDR("192.168.1.8/30") // alpha and beta are in it
+	cluster.Spec.Network.DHCPPool = &guests
+	if pool, err := Guests(cluster, func() inventory.Inventory { return inv }); err != nil || pool != nil {
+		t.Errorf("beside the router's DHCP server: %v, %v", pool, err)
+	}
+	cluster.Spec.Network.DHCP = v1alpha1.DHCPServer
+	pool, err := Guests(cluster, func() inventory.Inventory { return inv })
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(n byte) netip.Addr {
+		t.Helper()
+		p, err := dhcpv4.NewDiscovery(net.HardwareAddr{0x52, 0x54, 0, 0, 0, n})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := pool.Lease(p, addr("192.168.1.2"), t0)
+		if l == nil {
+			return netip.Addr{}
+		}
+		return l.Address.Addr()
+	}
+	first := ask(1)
+	if first != addr("192.168.1.8") && first != addr("192.168.1.9") {
+		t.Errorf("a guest got %s", first)
+	}
+	inv.Nodes[1].Spec.Address = v1alpha1.Address(first.String()) // declared meanwhile
+	if again := ask(1); again == first || again == addr("192.168.1.10") {
+		t.Errorf("a guest got %s, which is declared", again)
+	}
+	bad := v1alpha1.CIDR("10.0.0.0/24")
+	cluster.Spec.Network.DHCPPool = &bad
+	if _, err := Guests(cluster, func() inventory.Inventory { return inv }); err == nil || !strings.Contains(err.Error(), "spec.network.dhcpPool") {
+		t.Errorf("a pool elsewhere: %v", err)
 	}
 }
 

@@ -98,6 +98,8 @@ func loaderOf(c *v1alpha1.Cluster, n *v1alpha1.Node) pxe.LoaderPolicy {
 		return pxe.LoaderIPXE
 	case v1alpha1.LoaderGRUB:
 		return pxe.LoaderGRUB
+	case v1alpha1.LoaderSigned:
+		return pxe.LoaderSigned
 	}
 	return pxe.LoaderAuto
 }

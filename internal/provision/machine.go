@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
+	"github.com/rhizome-dev/rhizome/internal/inventory"
 	"github.com/rhizome-dev/rhizome/pxe"
 	"github.com/rhizome-dev/rhizome/pxe/installer/plan"
 )
@@ -21,19 +22,23 @@ type network struct {
 // field.
 func networkOf(c *v1alpha1.Cluster, n *v1alpha1.Node) (network, error) {
 	var out network
-	cidr, err := netip.ParsePrefix(string(c.Spec.Network.CIDR))
-	if err != nil {
-		return out, fmt.Errorf("Cluster/%s: spec.network.cidr: %w", c.Name, err)
-	}
 	address, err := netip.ParseAddr(string(n.Spec.Address))
 	if err != nil {
 		return out, fmt.Errorf("Node/%s: spec.address: %w", n.Name, err)
 	}
+	field, at := "spec.network", v1alpha1.NetworkSegment{CIDR: c.Spec.Network.CIDR, Gateway: c.Spec.Network.Gateway}
+	if s, ok := inventory.SegmentOf(c, address); ok {
+		field, at = fmt.Sprintf("spec.network.segments[%s]", s.CIDR), s
+	}
+	cidr, err := netip.ParsePrefix(string(at.CIDR))
+	if err != nil {
+		return out, fmt.Errorf("Cluster/%s: %s.cidr: %w", c.Name, field, err)
+	}
 	if !cidr.Contains(address) {
 		return out, fmt.Errorf("Node/%s: spec.address: %s is not in the Cluster's spec.network.cidr %s", n.Name, address, cidr)
 	}
-	if out.gateway, err = netip.ParseAddr(string(c.Spec.Network.Gateway)); err != nil {
-		return out, fmt.Errorf("Cluster/%s: spec.network.gateway: %w", c.Name, err)
+	if out.gateway, err = netip.ParseAddr(string(at.Gateway)); err != nil {
+		return out, fmt.Errorf("Cluster/%s: %s.gateway: %w", c.Name, field, err)
 	}
 	if out.mac, err = pxe.ParseMAC(string(n.Spec.MAC)); err != nil {
 		return out, fmt.Errorf("Node/%s: spec.mac: %w", n.Name, err)

@@ -26,6 +26,8 @@ type linkWish struct {
 	// shared is the virtual IP of the control plane, which moves; zero: none.
 	shared netip.Addr
 	mode   dhcp.Mode
+	// guests is what the pool of undeclared machines rests on; empty: there is none.
+	guests string
 }
 
 // wishOf reads the Cluster's network.
@@ -40,6 +42,9 @@ func wishOf(s *snapshot, nodeName string) (linkWish, error) {
 	wish := linkWish{network: network.Masked()}
 	if s.cluster.Spec.Network.DHCP == v1alpha1.DHCPServer {
 		wish.mode = dhcp.Server
+		if pool := s.cluster.Spec.Network.DHCPPool; pool != nil {
+			wish.guests = fmt.Sprint(*pool, s.cluster.Spec.Network.Gateway, s.cluster.Spec.Network.Nameservers)
+		}
 	}
 	if node, ok := s.inventory.Node(nodeName); ok {
 		wish.own, _ = netip.ParseAddr(string(node.Spec.Address))

@@ -51,6 +51,7 @@ type pod struct {
 	backend  *backend
 	recorder *recorder
 	discover *discoverer
+	lookout  *lookout // set before anything is told of it
 
 	changed   bell // what mine() says may have changed
 	synced    atomic.Bool
@@ -160,6 +161,7 @@ func (p *pod) boot(ctx context.Context, group *errgroup.Group) error {
 	}
 	mode := began.mode
 	p.connect(*l)
+	p.lookout = &lookout{iface: l.Interface, logger: p.Logger, probe: dhcp.Probe, changed: &p.changed}
 	s, err := p.listen(ctx, *l, mode)
 	if err != nil {
 		return err
@@ -174,7 +176,7 @@ func (p *pod) boot(ctx context.Context, group *errgroup.Group) error {
 		waker: power.Waker{Interface: l.Interface, Address: l.Address, Network: l.Network}}
 	peers := &prober{declared: p.declared, reader: p.cache, live: p.live, logger: p.Logger, metrics: p.metrics, now: p.Now, node: p.NodeName, every: p.ReachInterval, try: tryKubelet}
 	for _, run := range []func(context.Context) error{
-		s.Serve, p.files.run, p.recorder.run, p.discover.run, r.run, w.run, peers.run, p.forwardFiles,
+		s.Serve, p.files.run, p.recorder.run, p.discover.run, r.run, w.run, peers.run, p.forwardFiles, p.lookout.run,
 		func(ctx context.Context) error { return p.watchNetwork(ctx, began) },
 	} {
 		group.Go(func() error { return run(ctx) })
@@ -232,9 +234,9 @@ func (p *pod) watchNetwork(ctx context.Context, began linkWish) error {
 	for {
 		changed := p.declared.changed.rung()
 		wish, err := wishOf(p.declared.current.Load(), p.NodeName)
-		if err == nil && (wish.network != began.network || wish.mode != began.mode) {
-			return fmt.Errorf("the Cluster's network changed: it was %s with DHCP mode %s and is %s with %s: starting anew",
-				began.network, began.mode, wish.network, wish.mode)
+		if err == nil && (wish.network != began.network || wish.mode != began.mode || wish.guests != began.guests) {
+			return fmt.Errorf("the Cluster's network changed: it was %s with DHCP mode %s %s and is %s with %s %s: starting anew",
+				began.network, began.mode, began.guests, wish.network, wish.mode, wish.guests)
 		}
 		select {
 		case <-ctx.Done():
@@ -265,9 +267,13 @@ func (p *pod) connect(l link) {
 // listen opens the ports, as soon as they are free: the pod that this one follows
 // may be ending.
 func (p *pod) listen(ctx context.Context, l link, mode dhcp.Mode) (*server.Server, error) {
+	guests, err := provision.Guests(p.declared.current.Load().cluster, p.backend.inventory)
+	if err != nil {
+		return nil, err
+	}
 	for {
 		s, err := server.New(server.Config{
-			Backend: p.backend, Interface: l.Interface, Address: l.Address, DHCP: mode,
+			Backend: p.backend, Interface: l.Interface, Address: l.Address, DHCP: mode, Pool: guests,
 			HTTPPort: p.HTTPPort, HTTPSPort: p.HTTPSPort, GetCertificate: p.serving.certificate,
 			BootFiles: os.DirFS(p.BootFiles), Media: p.files, Logger: p.Logger, Now: p.Now, Meter: p.metrics,
 		})
@@ -326,6 +332,9 @@ func (p *pod) mine() v1alpha1.PXEPod {
 	mine := v1alpha1.PXEPod{Node: p.NodeName, Pod: p.PodName, Ready: ready, Message: clip(message, maxMessage)}
 	if l := p.link.Load(); l != nil {
 		mine.Address = v1alpha1.Address(l.Address.String())
+		if p.listening.Load() {
+			p.lookout.tell(&mine)
+		}
 	}
 	return mine
 }

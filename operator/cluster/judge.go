@@ -65,7 +65,7 @@ func judge(f facts) verdict {
 		}
 	}
 	v.conditions = append([]metav1.Condition{ready(decisive, v)}, conditions...)
-	v.conditions = append(v.conditions, pxe, membersDeclared(f.nodes, f.cores))
+	v.conditions = append(v.conditions, pxe, membersDeclared(f.nodes, f.cores), networkQuiet(f.cluster))
 	return v
 }
 
@@ -97,6 +97,7 @@ func ignored(older string) verdict {
 		{v1alpha1.ConditionValid, metav1.ConditionFalse},
 		{v1alpha1.ConditionPXEReady, metav1.ConditionUnknown},
 		{v1alpha1.ConditionMembersDeclared, metav1.ConditionUnknown},
+		{v1alpha1.ConditionNetworkQuiet, metav1.ConditionUnknown},
 	} {
 		v.conditions = append(v.conditions, metav1.Condition{
 			Type: c.condition, Status: c.status, Reason: v1alpha1.ReasonSecondCluster, Message: message,

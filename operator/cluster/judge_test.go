@@ -234,7 +234,7 @@ func TestJudge(t *testing.T) {
 			got := map[string]string{}
 			for _, c := range v.conditions {
 				_, asked := tc.want[c.Type]
-				if asked || c.Type != v1alpha1.ConditionPXEReady && c.Type != v1alpha1.ConditionMembersDeclared {
+				if asked || c.Type != v1alpha1.ConditionPXEReady && c.Type != v1alpha1.ConditionMembersDeclared && c.Type != v1alpha1.ConditionNetworkQuiet {
 					got[c.Type] = string(c.Status) + " " + c.Reason
 				}
 				if c.Message == "" {
