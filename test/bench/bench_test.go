@@ -119,6 +119,20 @@ apiserver_request_total_other{verb="GET"} 1
 	}
 }
 
+func TestLapsOfRepairsAreRead(t *testing.T) {
+	const text = `BenchmarkFromAFailureToReady-2   3   90000000 ns/op   10.00 configured/seen   2.500 hung/ready   11.20 hung/seen   4.000 wiped/in-vain
+`
+	failures, found, err := parseLaps(text)
+	if err != nil || strings.Join(failures, " ") != "hung wiped" || found["hung"]["ready"] != 2.5 || found["wiped"]["in-vain"] != 4 || found["configured"]["seen"] != 10 {
+		t.Errorf("got %v, %v, %v", failures, found, err)
+	}
+	for _, bad := range []string{"", strings.ReplaceAll(text, "configured/seen", "configured"), strings.Replace(text, "2.500", "none", 1)} {
+		if _, _, err := parseLaps(bad); err == nil {
+			t.Errorf("read without an error: %s", bad)
+		}
+	}
+}
+
 func TestBenchmarksOfGoAreRead(t *testing.T) {
 	const text = `goos: linux
 BenchmarkAPushUntilArgoCDHasSyncedIt/webhook-2         	       5	         3.500 longest-s	         1.250 median-s

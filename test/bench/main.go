@@ -9,6 +9,7 @@
 //	bench seed     a seed, phase by phase, beside the floor of the same work
 //	bench pxe      DHCP, TFTP and HTTP beside other servers; many machines at once
 //	bench scale    the operator and a PXE pod with many members at rest
+//	bench healing  the time from a failure to Ready, phase by phase
 //	bench gitops   a push to Gitea until it is synced, beside Argo CD's polling
 package main
 
@@ -31,6 +32,7 @@ var benches = []bench{
 	{"seed", func(ctx context.Context, _ []string) error { return benchSeed(ctx) }},
 	{"pxe", benchPXE},
 	{"scale", benchScale},
+	{"healing", benchHealing},
 	{"gitops", benchGitOps},
 }
 
@@ -66,7 +68,7 @@ func run(ctx context.Context, args []string) error {
 			return b.run(ctx, args[1:])
 		}
 	}
-	return fmt.Errorf("there is no bench %q: bench [seed | pxe | scale | gitops] [flags]", args[0])
+	return fmt.Errorf("there is no bench %q: bench [seed | pxe | scale | healing | gitops] [flags]", args[0])
 }
 
 // flags reads the arguments of a subcommand, which are flags only.
