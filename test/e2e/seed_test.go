@@ -129,13 +129,16 @@ func TestEveryLoaderAndFirmwareInstallsOnlyTheMachineWithTheClaim(t *testing.T) 
 		name     string
 		firmware lab.Firmware
 		loader   string
+		form     func(*testing.T, lab.OSImage) lab.OSImage
+		after    string
 	}{
-		{"GRUB on UEFI", lab.UEFI, "GRUB"},
-		{"iPXE on BIOS", lab.BIOS, "IPXE"},
+		{"GRUB on UEFI", lab.UEFI, "GRUB", nil, ""},
+		{"iPXE on BIOS", lab.BIOS, "IPXE", nil, ""},
+		{"iPXE on UEFI, from a qcow2 file into the system by kexec", lab.UEFI, "IPXE", asQcow2, "Kexec"},
 	}
 	for _, test := range cases {
 		t.Run(test.name, func(t *testing.T) {
-			s := newSite(t, repository.Options{Loader: test.loader},
+			s := newSiteOf(t, test.form, repository.Options{Loader: test.loader, AfterInstall: test.after},
 				repository.Node{Name: "node1", MAC: "52:54:00:00:00:11", Address: "10.77.0.10", Serial: "node1-disk0"},
 				repository.Node{Name: "waiting", Role: "Worker", MAC: "52:54:00:00:00:12", Address: "10.77.0.11"})
 			node := s.machine(t, lab.MachineConfig{Name: "node1", MAC: mustMAC("52:54:00:00:00:11"), Firmware: test.firmware})
@@ -170,6 +173,13 @@ func TestEveryLoaderAndFirmwareInstallsOnlyTheMachineWithTheClaim(t *testing.T) 
 				return strings.Contains(line, "exchanged its claim")
 			}); !ok {
 				t.Fatalf("the installed system never asked for its credentials; its console: %s", node.SerialLog())
+			}
+			console, err := os.ReadFile(node.SerialLog())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if byKexec := strings.Contains(string(console), "done, starting the installed system's kernel"); byKexec != (test.after == "Kexec") {
+				t.Errorf("the machine went into its system by kexec: %v", byKexec)
 			}
 		})
 	}

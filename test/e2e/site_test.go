@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/rhizome-dev/rhizome/pxe/media"
 	"github.com/rhizome-dev/rhizome/test/lab"
 	"github.com/rhizome-dev/rhizome/test/lab/repository"
 )
@@ -35,6 +36,13 @@ type site struct {
 }
 
 func newSite(t *testing.T, options repository.Options, nodes ...repository.Node) *site {
+	t.Helper()
+	return newSiteOf(t, nil, options, nodes...)
+}
+
+// newSiteOf is a site with the operating system's image in another form. Nil: as the
+// lab has it.
+func newSiteOf(t *testing.T, form func(*testing.T, lab.OSImage) lab.OSImage, options repository.Options, nodes ...repository.Node) *site {
 	t.Helper()
 	for _, name := range []string{"bootstrapper", "rhizome-operator.oci.tar", "boot"} {
 		if _, err := os.Stat(filepath.Join(dist, name)); err != nil {
@@ -52,10 +60,31 @@ func newSite(t *testing.T, options repository.Options, nodes ...repository.Node)
 	}
 	options.LAN, options.Gateway = s.Network.LAN, s.Network.Gateway
 	options.Release, options.Image = release, image
+	if form != nil {
+		options.Image = form(t, image)
+	}
 	if err := repository.Write(s.path("manifests"), options, nodes...); err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// asQcow2 is the image as distributions publish theirs.
+func asQcow2(t *testing.T, image lab.OSImage) lab.OSImage {
+	t.Helper()
+	dir := t.TempDir()
+	script := `zstd -dcq "$1" | dd of="$2/raw" bs=1M iflag=fullblock conv=sparse status=none &&
+		qemu-img convert -f raw -c -O qcow2 "$2/raw" "$2/os.qcow2" && rm "$2/raw"`
+	if out, err := exec.Command("sh", "-c", script, "sh", image.Path, dir).CombinedOutput(); err != nil {
+		t.Fatalf("cannot make a qcow2 file: %v\n%s", err, out)
+	}
+	image.Path = filepath.Join(dir, "os.qcow2")
+	digest, err := media.Digest(t.Context(), image.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image.SHA256 = digest
+	return image
 }
 
 func (s *site) path(name string) string { return filepath.Join(s.dir, name) }

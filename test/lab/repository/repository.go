@@ -28,6 +28,8 @@ type Options struct {
 	GitOps *GitOps
 	// Loader is the boot loader's policy. Empty: Auto.
 	Loader string
+	// AfterInstall is the way into a new system. Empty: Restart.
+	AfterInstall string
 	// URL says where machines and the bootstrapper get a file of the host from.
 	// Nil: a file URL, which only the bootstrapper understands.
 	URL func(path string) string
@@ -88,6 +90,7 @@ spec:
   operatingSystem: debian
   pxe:
     loader: {{or .Loader "Auto"}}
+    afterInstall: {{or .AfterInstall "Restart"}}
 ---
 apiVersion: rhizome.dev/v1alpha1
 kind: OperatingSystem
