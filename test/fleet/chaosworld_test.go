@@ -22,10 +22,11 @@ type chaosWorld struct {
 	*world
 	fleet    chaos.Fleet
 	checker  *chaos.Checker
-	observer *observer
+	observer *observer // once the cluster has grown
 	boards   map[string]bool
 
 	mu    sync.Mutex
+	grown bool             // what is done to machines is held against the rules of healing
 	harms map[string]*harm // of the schedule that goes on
 }
 
@@ -62,15 +63,12 @@ func grownForChaos(t testing.TB) *chaosWorld {
 		wiped, name := m.Wiped, m.Name
 		m.Wiped = func(claim string) {
 			wiped(claim)
-			if w.observer != nil {
-				voters, _ := w.observer.etcd()
-				w.checker.Harmed(time.Now(), name, "is wiped", voters)
-			}
+			w.harmed(name, "is wiped")
 		}
 	}})
 	w.fleet = chaos.Fleet{Servers: w.names(v1alpha1.ControlPlane), Workers: w.names(v1alpha1.Worker)}
 	w.checker = chaos.NewChecker(w.fleet, chaos.Times{
-		UnhealthyAfter: unhealthyAfter, CoolDown: coolDown, Slack: 4 * time.Second, Unseen: notReadyAfter + unhealthyAfter,
+		UnhealthyAfter: unhealthyAfter, CoolDown: coolDown, Slack: 3 * time.Second, Unseen: notReadyAfter + unhealthyAfter,
 	}, func(said string) { t.Errorf("at %s: %s", time.Now().Format("15:04:05.000"), said) })
 	var boards []string
 	for _, name := range w.names("") {
@@ -82,7 +80,7 @@ func grownForChaos(t testing.TB) *chaosWorld {
 	board := w.giveBoards(w.ordered, boards...)
 	w.seed()
 	w.bringBoardSecret(board)
-	w.declare(w.names("")...)
+	w.declare(w.names("")[1:]...)
 	w.awaitMembers(10*time.Minute, w.names("")...)
 	w.awaitCondition(first, v1alpha1.ConditionAdopted, metav1.ConditionTrue, v1alpha1.ReasonConfigRewritten, 2*time.Minute)
 	w.isTidy(3 * time.Minute)
@@ -95,8 +93,29 @@ func grownForChaos(t testing.TB) *chaosWorld {
 		}
 		return nil
 	})
+	w.mu.Lock()
+	w.grown = true
+	w.mu.Unlock()
 	return w
 }
+
+// harmed is told what our own hand does to machines.
+func (w *chaosWorld) harmed(name, how string) {
+	w.mu.Lock()
+	grown := w.grown
+	w.mu.Unlock()
+	if !grown {
+		return
+	}
+	at := time.Now()
+	if how == turnedOff {
+		w.checker.Ordered(at, name)
+	}
+	voters, _ := w.observer.etcd()
+	w.checker.Harmed(at, name, how, voters)
+}
+
+const turnedOff = "is turned off"
 
 // awaitNewOperator waits until the operator that leads has the short times.
 func (w *chaosWorld) awaitNewOperator() {
@@ -121,13 +140,9 @@ func (w *chaosWorld) awaitNewOperator() {
 // ordered is told what boards were told.
 func (w *chaosWorld) ordered(name string, off bool) {
 	w.logf("test: the board of %s is told: off %t", name, off)
-	if !off || w.observer == nil {
-		return
+	if off {
+		w.harmed(name, turnedOff)
 	}
-	at := time.Now()
-	voters, _ := w.observer.etcd()
-	w.checker.Ordered(at, name)
-	w.checker.Harmed(at, name, "is turned off", voters)
 }
 
 // isDown says whether a fault befell a machine and is not over.

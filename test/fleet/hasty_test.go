@@ -34,7 +34,7 @@ import (
 const (
 	heartbeat      = 2 * time.Second
 	notReadyAfter  = 10 * time.Second // of the controller manager
-	unhealthyAfter = 4 * time.Second
+	unhealthyAfter = 5 * time.Second
 	coolDown       = 12 * time.Second
 	rebootTimeout  = 40 * time.Second
 	powerTimeout   = 30 * time.Second

@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -293,12 +294,14 @@ func (p *play) visit() {
 	}
 	for _, name := range p.names("") {
 		n, _ := p.observer.seen(name)
-		if n == nil || !isGivenUp(n) {
+		if n == nil || !isGivenUp(n) && !(rests(n) && !slices.Contains(can, name)) {
 			continue
 		}
-		if slices.Contains(can, name) && !p.said[name] {
-			p.said[name] = true
-			p.t.Errorf("%s was given up, and can be repaired: %s", name, phase(n))
+		if slices.Contains(can, name) {
+			if !p.said[name] {
+				p.said[name] = true
+				p.t.Errorf("%s was given up, and can be repaired: %s", name, phase(n))
+			}
 			continue
 		}
 		p.cleared = time.Now()
@@ -310,6 +313,13 @@ func (p *play) visit() {
 func isGivenUp(n *v1alpha1.Node) bool {
 	r := n.Status.Repair
 	return r != nil && r.Quarantined != nil || n.Status.Phase == v1alpha1.PhaseFailed
+}
+
+// rests says whether the next attempt of an installation waits, because the machine
+// did not come to the last one. A person who has mended it asks for it at once.
+func rests(n *v1alpha1.Node) bool {
+	c := meta.FindStatusCondition(n.Status.Conditions, v1alpha1.ConditionAdmitted)
+	return c != nil && c.Status == metav1.ConditionFalse && c.Reason == v1alpha1.ReasonBackOff
 }
 
 // lacking says what is not as it was before the schedule began.
