@@ -153,7 +153,7 @@ func (f *flow) startWaking(ctx context.Context, p *progress.Phase) (stop func())
 	}
 	go func() {
 		defer close(done)
-		if err := waker.Wake(waking, target); err != nil {
+		if err := waker.For(f.cluster, f.first).Wake(waking, target); err != nil {
 			p.Warn("%v; %s", err, byHand)
 		}
 	}()

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/mdlayher/wol"
+
+	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
+	"github.com/rhizome-dev/rhizome/internal/inventory"
 )
 
 // Magic is the magic packet for a MAC: six bytes of ones and the MAC sixteen
@@ -56,6 +59,22 @@ type Waker struct {
 	// Sent is told of every round of packets, with its number from 1, and of what
 	// could not be sent (nil if nothing). nil: nobody is.
 	Sent func(round int, err error)
+}
+
+// For is the waker for a Node of the Cluster: where that stands in another network than
+// ours, packets go to that network's broadcast address. Its router passes them on only
+// if it is set to (directed broadcasts, RFC 2644).
+func (w Waker) For(c *v1alpha1.Cluster, n *v1alpha1.Node) Waker {
+	address, err := netip.ParseAddr(string(n.Spec.Address))
+	if err != nil {
+		return w
+	}
+	if s, ok := inventory.SegmentOf(c, address); ok {
+		if network, err := netip.ParsePrefix(string(s.CIDR)); err == nil {
+			w.Network = network
+		}
+	}
+	return w
 }
 
 // ErrDeadline is returned when the machine was not seen to boot by the deadline.

@@ -90,3 +90,21 @@ func TestWakeSaysWhichInterfaceIsMissing(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A machine in a segment is woken by that segment's broadcast address.
+func TestAWakerForAMachineBehindARouter(t *testing.T) {
+	ours := netip.MustParsePrefix("192.168.1.0/24")
+	cluster := &v1alpha1.Cluster{}
+	cluster.Spec.Network.Segments = []v1alpha1.NetworkSegment{{CIDR: "10.9.0.0/25", Gateway: "10.9.0.1"}}
+	for address, want := range map[v1alpha1.Address]string{
+		"192.168.1.10": "192.168.1.0/24", "10.9.0.11": "10.9.0.0/25", "10.9.1.11": "192.168.1.0/24", "": "192.168.1.0/24",
+	} {
+		node := &v1alpha1.Node{Spec: v1alpha1.NodeSpec{Address: address}}
+		if got := (Waker{Network: ours}).For(cluster, node).Network.String(); got != want {
+			t.Errorf("%q: %s, want %s", address, got, want)
+		}
+		if got := (Waker{Network: ours}).For(nil, node).Network; got != ours {
+			t.Errorf("%q, without a Cluster: %s", address, got)
+		}
+	}
+}

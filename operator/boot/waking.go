@@ -81,6 +81,9 @@ func (w *waking) wake(ctx context.Context, node *v1alpha1.Node) {
 		return
 	}
 	waker := w.waker
+	if s := w.declared.current.Load(); s != nil {
+		waker = waker.For(s.cluster, node)
+	}
 	waker.Deadline = 24 * time.Hour // the operator says when it is enough
 	waker.Sent = func(round int, err error) {
 		w.metrics.magic.Inc()
