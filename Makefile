@@ -39,8 +39,9 @@ PACKAGE_LISTS := $(shell find operator pxe test -name packages.txt)
 MACHINE_TESTS := ./test/e2e/... ./test/fleet/... ./operator/gitops/... ./test/netboot/... \
 	./test/seed/... ./operator/healing/... ./test/gitops/... ./test/lab/... ./pxe/installer/...
 SIDE_BY_SIDE := 4
-# Of foreign programs that are very slow on an emulated processor: `make test-all`.
-SLOW_TESTS := ./test/preseed/...
+# What is very slow on an emulated processor: foreign programs, and every firmware over
+# every network: `make test-all`.
+SLOW_TESTS := ./test/preseed/... ./test/matrix/...
 
 ##@ Use
 
@@ -104,7 +105,7 @@ generate: ## Generate deep copies, CRDs, RBAC and the kustomization from the cod
 
 # Variants of booting that make real firmware wait for minutes each, and what the
 # whole seed covers again. `make test-all` runs them too.
-SLOW := TestRealFirmware/(silence|leaves|our_DHCP)|TestLabImageBoots
+SLOW := TestRealFirmware/(silence|leaves)|TestLabImageBoots
 
 .PHONY: test
 test: build test-programs lint generated cross test-unit ## Pass the tests, virtual machines included
@@ -112,9 +113,21 @@ test: build test-programs lint generated cross test-unit ## Pass the tests, virt
 	go test -timeout 70m -p $(SIDE_BY_SIDE) -skip '$(SLOW)' $(MACHINE_TESTS)
 
 .PHONY: test-all
-test-all: test ## Pass all tests, the slow variants of booting included
+test-all: test matrix-setup ## Pass all tests, the slow variants of booting included
 	go test -timeout 60m -run '$(SLOW)' ./test/netboot ./test/lab
-	go test -timeout 90m $(SLOW_TESTS)
+	go test -timeout 180m -p 1 $(SLOW_TESTS)
+
+.PHONY: matrix-setup
+matrix-setup: setup
+	test/setup/apt.sh test/matrix/arm64-packages.txt
+
+# ROWS chooses rows, such as ROWS='arm64|Secure_Boot'.
+ROWS ?= .
+.PHONY: matrix
+matrix: matrix-setup ## Boot every firmware over every network, one by one, and print a table
+	mkdir -p dist
+	go test -count 1 -timeout 180m -run '/$(ROWS)' ./test/matrix -args -table $(CURDIR)/dist/matrix.md
+	@cat dist/matrix.md
 
 .PHONY: test-unit
 test-unit: ## Run the tests that boot no virtual machine
