@@ -49,7 +49,8 @@ type Target interface {
 
 // Progress is how far the work is. It is safe for concurrent use.
 type Progress struct {
-	// Done and Total are bytes as downloaded; Total is -1 until it is known.
+	// Done and Total are bytes as downloaded; Total is -1 until it is known. A packed
+	// qcow2 file is downloaded twice, and Done goes back to zero between.
 	Done, Total atomic.Int64
 	// Written is bytes of the unpacked image that the disk has been given.
 	Written atomic.Int64
@@ -64,7 +65,7 @@ type Options struct {
 	Inspect func(head []byte) error
 	// Progress may be nil.
 	Progress *Progress
-	// Log is told of broken connections. It may be nil.
+	// Log is told of broken connections and of what takes long. It may be nil.
 	Log func(format string, args ...any)
 }
 
@@ -120,6 +121,11 @@ func (f *file) open(ctx context.Context, offset int64) *download {
 	return d
 }
 
+func (f *file) report(done, total int64) {
+	f.o.Progress.Done.Store(done)
+	f.o.Progress.Total.Store(total)
+}
+
 // pass hands the file to consume, unpacked, and checks its digest; what consume leaves
 // of it is fetched all the same. Without an error the file was the one declared.
 func (f *file) pass(ctx context.Context, consume func(context.Context, io.Reader) error) (err error) {
@@ -127,10 +133,7 @@ func (f *file) pass(ctx context.Context, consume func(context.Context, io.Reader
 	defer cancel()
 	d := f.open(ctx, 0)
 	defer func() { err = errors.Join(err, d.Close()) }()
-	d.received = func(done, total int64) {
-		f.o.Progress.Done.Store(done)
-		f.o.Progress.Total.Store(total)
-	}
+	d.received = f.report
 
 	// Three stages side by side: download and digest, unpacking, writing.
 	digest := sha256.New()

@@ -46,6 +46,13 @@ func (f *file) qcow2(ctx context.Context, target Target) (head []byte, err error
 
 // readTables reads the tables and the first bytes of the disk that the file holds.
 func (f *file) readTables(ctx context.Context) (*qcow2.Image, []byte, error) {
+	if f.o.Log != nil {
+		twice := ""
+		if f.image.Compression != plan.None {
+			twice = ", for which it is unpacked once more"
+		}
+		f.o.Log("the image is a qcow2 file: reading its tables%s", twice)
+	}
 	r := &forward{ctx: ctx, file: f}
 	defer r.close()
 	image, err := qcow2.Read(r.fetch)
@@ -118,6 +125,9 @@ func (r *forward) some(p []byte, offset int64) (int, error) {
 			return 0, endsBefore(known)
 		}
 		r.download = r.file.open(r.ctx, r.at)
+		if packed { // it takes as long as the download that follows
+			r.download.received = r.file.report
+		}
 		r.r = &lazy{compression: r.file.image.Compression, from: r.download}
 	}
 	skipped, err := io.CopyN(io.Discard, r.r, offset-r.at)
