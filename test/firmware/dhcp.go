@@ -333,7 +333,25 @@ func (s *session) takeAddress(ack *dhcpv4.DHCPv4) error {
 	s.out.Address = prefix
 	err := s.onLink(netlink.AddrAdd)
 	s.added = err == nil
+	if routers := ack.Router(); err == nil && len(routers) > 0 {
+		return s.routeBy(routers[0])
+	}
 	return err
+}
+
+// routeBy makes the gateway the default route. A host that has one already keeps it.
+func (s *session) routeBy(gateway net.IP) error {
+	return s.host.Do(func() error {
+		link, err := netlink.LinkByName(s.iface)
+		if err != nil {
+			return err
+		}
+		err = netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: gateway})
+		if errors.Is(err, syscall.EEXIST) || errors.Is(err, syscall.ENETUNREACH) {
+			return nil
+		}
+		return err
+	})
 }
 
 func (s *session) dropAddress() error {

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -94,11 +93,6 @@ func nth(lan netip.Prefix, number int) netip.Addr {
 	v := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
 	v += uint32(number)
 	return netip.AddrFrom4([4]byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)})
-}
-
-// Command is exec.CommandContext on the router's host.
-func (r *Router) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	return r.host.Command(ctx, name, args...)
 }
 
 // Leases are the addresses given away so far.
