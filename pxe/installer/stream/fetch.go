@@ -125,7 +125,10 @@ func (d *download) readOnce(p []byte) (int, error) {
 		p = p[:d.size-d.offset]
 	}
 	d.silence.Reset(d.patience.Silence)
-	return d.body.Read(p)
+	n, err := d.body.Read(p)
+	// A disk that is slow to take what came is not the connection's silence.
+	d.silence.Stop()
+	return n, err
 }
 
 // again waits before the next attempt, or says why there is none.

@@ -346,6 +346,24 @@ func TestDownloadGoesOnAtAnotherServer(t *testing.T) {
 	}
 }
 
+func TestDownloadThatIsReadSlowlyIsNotBroken(t *testing.T) {
+	file := content()[:8*mib]
+	f := &flaky{content: file, piece: len(file), ranges: true}
+	d := newDownload(t.Context(), http.DefaultClient, []string{serve(t, f.ServeHTTP)}, int64(len(file)), quick)
+	b := make([]byte, mib)
+	if _, err := io.ReadFull(d, b); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(2 * quick.Silence) // a disk that is busy with what it has
+	rest, err := io.ReadAll(d)
+	if err != nil || !bytes.Equal(append(b, rest...), file) {
+		t.Errorf("got %d bytes and %v, want the file", len(b)+len(rest), err)
+	}
+	if len(f.asked) != 1 {
+		t.Errorf("the file was asked for with %q: want once", f.asked)
+	}
+}
+
 func TestCancelledDownloadEndsAtOnce(t *testing.T) {
 	reason := errors.New("the machine is switched off")
 	ctx, cancel := context.WithCancelCause(t.Context())
