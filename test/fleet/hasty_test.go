@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -74,11 +73,8 @@ func (w *world) hasten() {
 			return err
 		}
 		const least, now = `duration('1m')`, `duration('1s')`
-		if bytes.Contains(content, []byte(now)) {
-			return nil
-		}
 		if !bytes.Contains(content, []byte(least)) {
-			return errors.New("the schema has no least times: this changes nothing")
+			return nil // it was done, or what follows is refused
 		}
 		if err := json.Unmarshal(bytes.ReplaceAll(content, []byte(least), []byte(now)), &crd.Object); err != nil {
 			return err
