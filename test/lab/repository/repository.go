@@ -28,6 +28,9 @@ type Options struct {
 	GitOps *GitOps
 	// Loader is the boot loader's policy. Empty: Auto.
 	Loader string
+	// AtOnce is how many machines are installed at once. Zero: as many as a Cluster
+	// allows by default.
+	AtOnce int
 	// AfterInstall is the way into a new system. Empty: Restart.
 	AfterInstall string
 	// URL says where machines and the bootstrapper get a file of the host from.
@@ -91,6 +94,10 @@ spec:
   pxe:
     loader: {{or .Loader "Auto"}}
     afterInstall: {{or .AfterInstall "Restart"}}
+{{- if .AtOnce}}
+  growth:
+    maxConcurrent: {{.AtOnce}}
+{{- end}}
 ---
 apiVersion: rhizome.dev/v1alpha1
 kind: OperatingSystem

@@ -26,6 +26,13 @@ import (
 // quiet is how long nothing may change before it is said that nothing does.
 const quiet = 5 * time.Minute
 
+// answerWithin is how long the cluster may take to say how it is, and mostPause how
+// long it is left alone in between.
+const (
+	answerWithin = 2 * time.Minute
+	mostPause    = 30 * time.Second
+)
+
 // awaitCommand watches the cluster until it is what a commit says, on the lab's
 // network.
 func awaitCommand() *cobra.Command {
@@ -74,7 +81,10 @@ type wait struct {
 func (w wait) run(ctx context.Context) error {
 	said, began, changed := map[string]string{}, w.now(), w.now()
 	for {
+		looked := time.Now()
 		facts := w.look(ctx)
+		// A cluster that takes long to answer has other things to do.
+		pause := max(time.Second, min(2*time.Since(looked), mostPause))
 		var waiting []fact
 		for _, f := range facts {
 			if !f.ready {
@@ -98,7 +108,7 @@ func (w wait) run(ctx context.Context) error {
 				return fmt.Errorf("the patience is at its end; `%s up` goes on. Still waiting for\n%s", w.lab, w.explain(waiting))
 			}
 			return ctx.Err()
-		case <-time.After(time.Second):
+		case <-time.After(pause):
 		}
 	}
 }
@@ -114,7 +124,7 @@ func (w wait) explain(waiting []fact) string {
 
 // look reads the cluster once.
 func look(ctx context.Context, client dynamic.Interface, commit string, nodes []string) []fact {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	var facts []fact
 	list, err := client.Resource(v1alpha1.GroupVersion.WithResource("gitops")).List(ctx, metav1.ListOptions{})

@@ -62,7 +62,7 @@ func (o keepOptions) arguments() []string {
 // machine is how the machine with this number, from 1, is built: the first a
 // server, the others workers, every second one of which has a BIOS.
 func (o keepOptions) machine(number int) (config lab.MachineConfig, role string) {
-	config = lab.MachineConfig{Name: fmt.Sprintf("node%d", number), Firmware: lab.UEFI, Memory: 2048}
+	config = lab.MachineConfig{Name: fmt.Sprintf("node%d", number), Firmware: lab.UEFI, Memory: 2048, CPUs: 1}
 	switch {
 	case number == 1:
 		// A control plane, the operator and Argo CD.

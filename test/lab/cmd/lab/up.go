@@ -127,6 +127,9 @@ func up(ctx context.Context, o upOptions, seedFlags []string) error {
 	// Once it is a repository, it says what the cluster is, and not this program.
 	if !committed(tree) {
 		options := repository.Options{Release: release, Image: image, Loader: o.loader, GitOps: &repository.GitOps{ArgoCD: argoCD}}
+		if options.AtOnce, err = atOnce(ctx); err != nil {
+			return err
+		}
 		if err := errors.Join(s.writeRepository(manifests, options), repository.WriteApp(tree)); err != nil {
 			return err
 		}
@@ -178,6 +181,16 @@ func up(ctx context.Context, o upOptions, seedFlags []string) error {
 		"  %[2]s down                    stop and remove everything\n\n"+
 		"The cluster follows %[3]s: what is committed there is applied.\n", filepath.Join(dir, kubeconfig), self, tree)
 	return nil
+}
+
+// atOnce is how many machines may be installed at once; zero: as many as by default.
+// Emulated ones take the processors from the first, which has a control plane and
+// Argo CD to run.
+func atOnce(ctx context.Context) (int, error) {
+	if accelerator, err := lab.Accelerator(ctx); err != nil || strings.HasPrefix(accelerator, "kvm") {
+		return 0, err
+	}
+	return 1, nil
 }
 
 // release is the k3s that the lab's machines run.
