@@ -123,6 +123,11 @@ func answerBoot(q Question, m pxe.Machine, boots bool) (*dhcpv4.DHCPv4, string) 
 		return nil, fmt.Sprintf("nothing to say to %s", t)
 	}
 	r := newReply(q, kind)
+	if addrOf(q.Packet.GatewayIPAddr).IsValid() && !addrOf(q.Packet.ClientIPAddr).IsValid() {
+		// A relay sends an answer that is not to be broadcast to the address that it
+		// hands out (RFC 1542 §5.4), and this one hands out none.
+		r.SetBroadcast()
+	}
 	addBoot(r, q, m)
 	return r, "told to load " + q.BootFile
 }
