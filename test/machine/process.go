@@ -117,6 +117,10 @@ func (p *pods) start(ctx context.Context, object *corev1.Pod) (*process, error) 
 		return nil, err
 	}
 	spec.Root, spec.HostPID = root, object.Spec.HostPID
+	spec.Hostname = object.Name
+	if object.Spec.HostNetwork {
+		spec.Hostname = p.n.config.Name
+	}
 	message := filepath.Join(dir, "message")
 	if err := os.WriteFile(message, nil, 0o666); err != nil {
 		return nil, err

@@ -37,7 +37,9 @@ type Spec struct {
 	NoNewPrivileges bool
 	// HostPID lets it see the host's processes, of which there is one: a fake of
 	// systemd, as process 1.
-	HostPID   bool
+	HostPID bool
+	// Hostname is its own. Empty: the host's.
+	Hostname  string
 	Args, Env []string
 }
 
@@ -58,7 +60,7 @@ func Read(path string) (Spec, error) {
 	return s, json.Unmarshal(content, &s)
 }
 
-// Exec becomes the container. The calling process must be in mount and PID
+// Exec becomes the container. The calling process must be in mount, PID and UTS
 // namespaces of its own. It returns only an error.
 func Exec(s Spec) error {
 	runtime.LockOSThread() // namespaces and bounding sets are a thread's own
@@ -67,6 +69,11 @@ func Exec(s Spec) error {
 	}
 	if err := s.mount(); err != nil {
 		return err
+	}
+	if s.Hostname != "" {
+		if err := unix.Sethostname([]byte(s.Hostname)); err != nil {
+			return fmt.Errorf("cannot set the name of the host: %w", err)
+		}
 	}
 	if err := unix.Chroot(s.Root); err != nil {
 		return fmt.Errorf("cannot change the root to %s: %w", s.Root, err)
