@@ -211,7 +211,7 @@ func (f *flow) install(ctx context.Context, p *progress.Phase) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s is installed and restarts into its own disk", f.first.Name), nil
+	return fmt.Sprintf("%s is installed and goes into the system on its disk", f.first.Name), nil
 }
 
 // lost says why there is nothing to wait for any more.
