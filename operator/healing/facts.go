@@ -190,6 +190,21 @@ func (f *facts) tolerated() int { return max(1, len(f.members)*f.settings.maxPer
 // storms says whether too many members are sick at once.
 func (f *facts) storms() bool { return len(f.sickMembers()) > f.tolerated() }
 
+// stormEnd is when the last storm was over; zero: there was none. One that was
+// written down and is no more is over now: its cool-down begins before anything else
+// is decided.
+func stormEnd(h *v1alpha1.HealingStatus, storms bool, now time.Time) time.Time {
+	switch {
+	case h == nil:
+		return time.Time{}
+	case h.Storm != nil && !storms:
+		return now
+	case h.StormEnded != nil:
+		return h.StormEnded.Time
+	}
+	return time.Time{}
+}
+
 // others are the members that are not this one and of which which says so.
 func (f *facts) others(m *member, which func(*member) bool) []string {
 	var all []string

@@ -70,9 +70,6 @@ func (r *reconciler) gather(ctx context.Context, from client.Reader) (*world, er
 		return w, nil
 	}
 	w.paused = pausedBy("the Cluster", w.cluster.Annotations)
-	if h := w.cluster.Status.Healing; h != nil && h.StormEnded != nil {
-		w.stormEnded = h.StormEnded.Time
-	}
 	for _, p := range w.cluster.Status.PXE {
 		if p.Ready {
 			w.pxe = append(w.pxe, p.Node)
@@ -95,6 +92,7 @@ func (r *reconciler) gather(ctx context.Context, from client.Reader) (*world, er
 		}
 	}
 	slices.SortFunc(w.servers, func(a, b server) int { return strings.Compare(a.name, b.name) })
+	w.stormEnded = stormEnd(w.cluster.Status.Healing, w.storms(), w.now)
 	w.self = r.self(w)
 	return w, nil
 }

@@ -219,6 +219,28 @@ func TestEveryRuleAloneRefuses(t *testing.T) {
 	}
 }
 
+func TestACoolDownBeginsWithTheLookThatSeesTheStormOver(t *testing.T) {
+	earlier := ago(time.Hour)
+	tests := []struct {
+		reason string
+		said   *v1alpha1.HealingStatus
+		storms bool
+		want   time.Time
+	}{
+		{"there was none", nil, false, time.Time{}},
+		{"one begins", &v1alpha1.HealingStatus{}, true, time.Time{}},
+		{"one goes on", &v1alpha1.HealingStatus{Storm: &earlier}, true, time.Time{}},
+		{"one goes on, after another one", &v1alpha1.HealingStatus{Storm: &earlier, StormEnded: &earlier}, true, earlier.Time},
+		{"one is over just now", &v1alpha1.HealingStatus{Storm: &earlier}, false, noon},
+		{"one is over since long", &v1alpha1.HealingStatus{StormEnded: &earlier}, false, earlier.Time},
+	}
+	for _, tc := range tests {
+		if got := stormEnd(tc.said, tc.storms, noon); !got.Equal(tc.want) {
+			t.Errorf("%s: its end is %s, want %s", tc.reason, got, tc.want)
+		}
+	}
+}
+
 // TestNothingIsDoneAgainstARule combines the cases: whatever else is so, an action
 // is begun, or done, only when no rule refuses it.
 func TestNothingIsDoneAgainstARule(t *testing.T) {

@@ -99,7 +99,7 @@ func (f Fleet) Tolerated() int { return max(1, (len(f.Servers)+len(f.Workers))*3
 // Generate is the schedule of a seed.
 func Generate(seed uint64, fleet Fleet) Schedule {
 	r := rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15))
-	s := Schedule{Seed: seed, Person: seconds(r, 25, 60)}
+	s := Schedule{Seed: seed, Person: seconds(r, 20, 50)}
 	if r.IntN(100) < 14 {
 		s.storm(r, fleet)
 	} else {
