@@ -34,14 +34,15 @@ type chaosWorld struct {
 type harm struct {
 	chaos.Fault
 	at    time.Time
-	boots int // of the machine until then
+	boots int    // of the machine until then
+	boot  string // the identifier of its system's last boot, as its core Node says
 	// blank: its disk is to be taken away once it is off. press: its button is to be
 	// pressed then.
 	blank, press bool
 	// lease: its Lease is to be deleted.
 	lease bool
-	// ended: the fault is over by itself, or a person mended it.
-	ended bool
+	// ended is when the fault was over by itself, or a person mended it; zero: it is not.
+	ended time.Time
 	// over: the machine is in order again.
 	over bool
 }

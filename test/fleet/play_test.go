@@ -90,6 +90,9 @@ func (p *play) befall(f chaos.Fault) {
 	}
 	m := p.machines[name]
 	h := &harm{Fault: f, at: time.Now(), boots: m.Boots(), blank: f.Kind == chaos.Wipe}
+	if _, core := p.observer.seen(name); core != nil {
+		h.boot = core.Status.NodeInfo.BootID
+	}
 	p.harms[name] = h
 	p.mu.Unlock()
 	p.logf("test: %s (%s)", f, name)
@@ -194,7 +197,7 @@ func (p *play) goOn() {
 			cancel()
 			h.lease = client.IgnoreNotFound(err) != nil
 		}
-		if h.Lasts > 0 && !h.ended && time.Since(h.at) > h.Lasts {
+		if h.Lasts > 0 && h.ended.IsZero() && time.Since(h.at) > h.Lasts {
 			p.end(name, h)
 		}
 		if !h.over && p.isInOrder(name, h) {
@@ -212,7 +215,7 @@ func (p *play) goOn() {
 // clock is set. A Lease from the future would keep the kubelet's further ones from
 // counting: whoever sets a clock deletes it.
 func (p *play) end(name string, h *harm) {
-	h.ended = true
+	h.ended = time.Now()
 	switch h.Kind {
 	case chaos.Cut:
 		p.cut(name, false)
@@ -228,17 +231,18 @@ func (p *play) isInOrder(name string, h *harm) bool {
 	if !m.On() || m.Hangs() || h.blank || h.press || h.lease {
 		return false
 	}
+	n, core := p.observer.seen(name)
+	// What is shown may be of before the fault: the API server may have been away.
 	switch h.Kind {
 	case chaos.Cut, chaos.Skew:
-		if !h.ended {
+		if h.ended.IsZero() || time.Since(h.ended) < notReadyAfter {
 			return false
 		}
 	default:
-		if m.Boots() == h.boots {
+		if m.Boots() == h.boots || core != nil && core.Status.NodeInfo.BootID == h.boot {
 			return false
 		}
 	}
-	n, core := p.observer.seen(name)
 	return n != nil && core != nil && isReady(core) && (!p.isServer(name) || condition(core, "EtcdIsVoter")) &&
 		time.Since(h.at) > notReadyAfter+unhealthyAfter
 }
@@ -275,7 +279,7 @@ func (p *play) visit() {
 		p.logf("test: a person mends %s", name)
 		switch h.Kind {
 		case chaos.Cut, chaos.Skew:
-			if !h.ended {
+			if h.ended.IsZero() {
 				p.end(name, h)
 			}
 		case chaos.Hang, chaos.Stall, chaos.Ail:
