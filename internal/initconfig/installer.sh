@@ -124,8 +124,9 @@ first() (
     done 2>/dev/null
 )
 
-# field FILE OFFSET LENGTH: text out of an ATA identity, whose bytes are swapped.
-field() { dd if="$1" bs=1 skip="$2" count="$3" conv=swab 2>/dev/null | LC_ALL=C tr -c ' -~' ' ' | tr -s ' ' | sed 's/^ //; s/ $//'; }
+# field FILE OFFSET LENGTH: text out of an ATA identity, whose bytes are swapped. Two at
+# a time, since busybox swaps none of a single byte.
+field() { dd if="$1" bs=2 skip="$(($2 / 2))" count="$(($3 / 2))" conv=swab 2>/dev/null | LC_ALL=C tr -c ' -~' ' ' | tr -s ' ' | sed 's/^ //; s/ $//'; }
 
 serial_of() {
     serial=$(first "$1/serial" "$1/device/serial")
@@ -152,7 +153,10 @@ serial_of() {
     printf '%s' "$serial"
 }
 
-lower() { printf '%s' "$1" | tr -s ' \t' ' ' | sed 's/^ //; s/ $//' | tr '[:upper:]' '[:lower:]'; }
+# lower TEXT: without capitals, with single blanks. Ranges, since the Debian Installer's tr
+# knows no classes.
+# shellcheck disable=SC2018,SC2019 # these are ASCII
+lower() { printf '%s' "$1" | tr -s ' \t' ' ' | sed 's/^ //; s/ $//' | LC_ALL=C tr 'A-Z' 'a-z'; }
 
 bare_wwn() { lower "$1" | sed 's/^wwn-//; s/^nvme-//; s/^naa[.]//; s/^eui[.]//; s/^uuid[.]//; s/^t10[.]//; s/^0x//'; }
 

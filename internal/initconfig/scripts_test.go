@@ -275,8 +275,13 @@ func TestTheDiskIsTheOneThatOurOwnInstallerWouldChoose(t *testing.T) {
 		}
 	}
 	chosen := 0
+	all := allShells(t)
 	for n, hint := range hints {
-		shell := shells[n%len(shells)]
+		shell := all[n%len(all)]
+		if hint.Serial != "" {
+			// Reading serial numbers takes programs that differ most.
+			shell = all[0]
+		}
 		dir := laid(t, Installation{Disk: hint, ReportURLs: []string{s.URL + "/v1/report"}, CA: s.ca(), Claim: "example-claim"})
 		answer, stderr, err := ours(t, shell, dir, []string{"RHIZOME_ROOT=" + root, "RHIZOME_PAUSE=0", "RHIZOME_TRIES=2"}, "disk")
 		want, refused := disk.Choose(disks, hint, 0)
@@ -302,9 +307,19 @@ func TestTheDiskIsTheOneThatOurOwnInstallerWouldChoose(t *testing.T) {
 	}
 }
 
+// client is how reports go: the shell of an installer, and the programs that it has.
+type client struct {
+	shell []string
+	path  string
+}
+
 // clients are the programs that reports go by: the Debian Installer has no curl.
-func clients(t *testing.T) map[string]string {
-	return map[string]string{"curl": os.Getenv("PATH"), "wget": onlyWget(t)}
+func clients(t *testing.T) map[string]client {
+	all := map[string]client{"curl": {shells[1], os.Getenv("PATH")}, "wget": {shells[1], onlyWget(t)}}
+	if inside := inTheDebianInstaller(t); inside != nil {
+		all["the Debian Installer's wget"] = client{inside, "/usr/bin:/bin:/usr/sbin:/sbin"}
+	}
+	return all
 }
 
 func TestReportsGoToTheServiceThatTheAuthorityVouchesFor(t *testing.T) {
@@ -312,54 +327,54 @@ func TestReportsGoToTheServiceThatTheAuthorityVouchesFor(t *testing.T) {
 	s, other := newService(t), newService(t)
 	odd := `a "quoted" \ word
 and $HOME é`
-	for client, path := range clients(t) {
+	for name, client := range clients(t) {
 		dir := laid(t, Installation{
 			// The first one is dead.
 			ReportURLs: []string{"https://127.0.0.1:1/v1/report", s.URL + "/v1/report"}, CA: s.ca(), Claim: "example-claim",
 		})
-		env := []string{"PATH=" + path, "RHIZOME_PAUSE=0", "RHIZOME_TRIES=2"}
+		env := []string{"PATH=" + client.path, "RHIZOME_PAUSE=0", "RHIZOME_TRIES=2"}
 		for args, want := range map[[3]string]pxe.Report{
 			{"report", "packages", odd}: {Stage: pxe.StageInstalling, Step: "packages", Message: "a 'quoted' / word and $HOME "},
 			{"installed"}:               {Stage: pxe.StageInstalled, Step: "done", Message: "the installer has ended"},
 			{"failed", odd}:             {Stage: pxe.StageFailed, Step: "install", Message: "a 'quoted' / word and $HOME "},
 		} {
-			_, stderr, err := ours(t, shells[1], dir, env, strings.Split(strings.TrimRight(strings.Join(args[:], "|"), "|"), "|")...)
+			_, stderr, err := ours(t, client.shell, dir, env, strings.Split(strings.TrimRight(strings.Join(args[:], "|"), "|"), "|")...)
 			if got := s.last(); err != nil || got != want {
-				t.Errorf("%s %s: %v, the service was told %+v, want %+v\n%s", client, args[0], err, got, want, stderr)
+				t.Errorf("%s %s: %v, the service was told %+v, want %+v\n%s", name, args[0], err, got, want, stderr)
 			}
 			if strings.Contains(stderr, "example-claim") {
-				t.Errorf("%s %s: the claim is told to whoever looks at the screen", client, args[0])
+				t.Errorf("%s %s: the claim is told to whoever looks at the screen", name, args[0])
 			}
 		}
 		// A server with a certificate of its own is told nothing.
 		stranger := laid(t, Installation{ReportURLs: []string{other.URL + "/v1/report"}, CA: []byte(authority), Claim: "example-claim"})
-		if _, _, err := ours(t, shells[1], stranger, env, "report", "x", "y"); err != nil || len(other.reports) > 0 {
-			t.Errorf("%s: %v, and a stranger was told %v", client, err, other.reports)
+		if _, _, err := ours(t, client.shell, stranger, env, "report", "x", "y"); err != nil || len(other.reports) > 0 {
+			t.Errorf("%s: %v, and a stranger was told %v", name, err, other.reports)
 		}
 		if leftovers, err := filepath.Glob(dir + "/report.*"); err != nil || len(leftovers) > 0 {
-			t.Errorf("%s leaves %v", client, leftovers)
+			t.Errorf("%s leaves %v", name, leftovers)
 		}
 	}
 }
 
 func TestNothingIsInstalledOnADiskThatTheServiceDidNotAcknowledge(t *testing.T) {
 	root := machine(t, "vda")
-	for client, path := range clients(t) {
+	for by, client := range clients(t) {
 		for name, refuse := range map[string]int{"refused": http.StatusForbidden, "unknown": http.StatusNotFound} {
 			s := newService(t)
 			s.refuse = refuse
 			dir := laid(t, Installation{ReportURLs: []string{s.URL + "/v1/report"}, CA: s.ca(), Claim: "example-claim"})
-			out, stderr, err := ours(t, shells[0], dir, []string{"PATH=" + path, "RHIZOME_ROOT=" + root, "RHIZOME_PAUSE=0", "RHIZOME_TRIES=2"}, "disk")
+			out, stderr, err := ours(t, client.shell, dir, []string{"PATH=" + client.path, "RHIZOME_ROOT=" + root, "RHIZOME_PAUSE=0", "RHIZOME_TRIES=2"}, "disk")
 			reason, _ := os.ReadFile(dir + "/reason")
 			if err == nil || out != "" || !strings.Contains(stderr, fmt.Sprint(refuse)) || !strings.Contains(string(reason), "not acknowledged") {
-				t.Errorf("%s, %s: %q, %v, reason %q\n%s", client, name, out, err, reason, stderr)
+				t.Errorf("%s, %s: %q, %v, reason %q\n%s", by, name, out, err, reason, stderr)
 			}
 		}
 	}
 }
 
 func TestTheDebianInstallersStepsAreTold(t *testing.T) {
-	s := newService(t)
+	s, shell := newService(t), allShells(t)[0]
 	dir := laid(t, Installation{ReportURLs: []string{s.URL + "/v1/report"}, CA: s.ca(), Claim: "example-claim"})
 	log := filepath.Join(dir, "syslog")
 	watch := func(text string) {
@@ -369,7 +384,7 @@ func TestTheDebianInstallersStepsAreTold(t *testing.T) {
 		}
 		// What would restart the machine ends the script.
 		script := "sleep() { :; }\nreboot() { exit 3; }\n" + string(preseedWatch)
-		if _, stderr, err := run(t, shells[1], script, "RHIZOME_DIR="+dir, "RHIZOME_LOG="+log, "RHIZOME_PAUSE=0", "RHIZOME_TRIES=2"); err == nil {
+		if _, stderr, err := run(t, shell, script, "RHIZOME_DIR="+dir, "RHIZOME_LOG="+log, "RHIZOME_PAUSE=0", "RHIZOME_TRIES=2"); err == nil {
 			t.Fatalf("it ended well\n%s", stderr)
 		}
 	}
@@ -388,7 +403,7 @@ func TestTheDebianInstallersStepsAreTold(t *testing.T) {
 }
 
 func TestThePartitionerIsGivenTheChosenDiskOrNothing(t *testing.T) {
-	s := newService(t)
+	s, shell := newService(t), allShells(t)[0]
 	programs := t.TempDir()
 	if err := os.WriteFile(programs+"/debconf-set", []byte("#!/bin/sh\necho debconf-set \"$@\"\n"), 0o755); err != nil {
 		t.Fatal(err)
@@ -404,7 +419,7 @@ func TestThePartitionerIsGivenTheChosenDiskOrNothing(t *testing.T) {
 		dir := laid(t, Installation{ReportURLs: []string{s.URL + "/v1/report"}, CA: s.ca(), Claim: "example-claim"})
 		// The restart ends the script, which would wait for it for ever.
 		script := "sleep() { :; }\nreboot() { exit 3; }\n" + string(preseedDisk)
-		out, stderr, err := run(t, shells[1], script, "RHIZOME_DIR="+dir, "RHIZOME_ROOT="+machine(t, c.disks...), "PATH="+programs+":"+os.Getenv("PATH"), "RHIZOME_PAUSE=0", "RHIZOME_TRIES=2")
+		out, stderr, err := run(t, shell, script, "RHIZOME_DIR="+dir, "RHIZOME_ROOT="+machine(t, c.disks...), "PATH="+programs+":"+os.Getenv("PATH"), "RHIZOME_PAUSE=0", "RHIZOME_TRIES=2")
 		if out != c.want || (err == nil) != (c.want != "") {
 			t.Errorf("%s: %q, %v, want %q\n%s", name, out, err, c.want, stderr)
 		}

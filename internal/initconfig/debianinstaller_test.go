@@ -1,0 +1,76 @@
+package initconfig
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+// initrd is the Debian Installer's ramdisk, of Debian's package.
+const initrd = "/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64/initrd.gz"
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if dir, err := unpacked(); err == nil {
+		_ = os.RemoveAll(dir) // a leftover of a test in /tmp
+	}
+	os.Exit(code)
+}
+
+// unpacked is the Debian Installer's own system, without its drivers, and a program
+// beside it that runs its shell there. /tmp is the same inside and outside.
+var unpacked = sync.OnceValues(func() (string, error) {
+	if os.Getuid() != 0 {
+		return "", os.ErrPermission
+	}
+	dir, err := os.MkdirTemp("", "rhizome-debian-installer-")
+	if err != nil {
+		return "", err
+	}
+	script := `set -e
+cd "$0"
+mkdir root
+zcat "$1" | (cd root && cpio --quiet -idm --nonmatching './lib/modules/*' 'lib/modules/*')
+mkdir -p "root$2"
+cat >shell <<END
+#!/bin/sh
+exec unshare --mount sh -c 'mount --bind "$2" "$0/root$2" && exec chroot "$0/root" /bin/sh "\$@"' sh "\$@"
+END
+chmod 0755 shell`
+	if out, err := exec.Command("sh", "-c", script, dir, initrd, os.TempDir()).CombinedOutput(); err != nil {
+		_ = os.RemoveAll(dir)
+		return "", fmt.Errorf("cannot unpack %s: %w\n%s", initrd, err, out)
+	}
+	return dir, nil
+})
+
+// inTheDebianInstaller is a shell in the Debian Installer's own system, with no programs
+// but those that it has. None without root.
+func inTheDebianInstaller(t testing.TB) []string {
+	t.Helper()
+	if _, err := os.Stat(initrd); err != nil {
+		t.Fatalf("%v: install the packages of test/preseed/packages.txt (make setup)", err)
+	}
+	if os.Getuid() != 0 {
+		t.Log("NOT TESTED in the Debian Installer's own system: that takes root")
+		return nil
+	}
+	dir, err := unpacked()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{filepath.Join(dir, "shell")}
+}
+
+// allShells are the shells of the installers, the Debian Installer's in its own system
+// among them.
+func allShells(t testing.TB) [][]string {
+	t.Helper()
+	if inside := inTheDebianInstaller(t); inside != nil {
+		return append([][]string{inside}, shells...)
+	}
+	return shells
+}
