@@ -102,7 +102,7 @@ func (Autoinstall) Render(c NodeConfig) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	target := c.withWakeOnLAN().cloudConfig()
+	target := c.completed().cloudConfig()
 	user, err := document("#cloud-config\n", map[string]autoinstall{"autoinstall": {
 		Version:       1,
 		Locale:        "en_US.UTF-8",

@@ -37,7 +37,7 @@ func (Image) Render(c NodeConfig) (map[string][]byte, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	user, err := document("#cloud-config\n", c.withWakeOnLAN().cloudConfig())
+	user, err := document("#cloud-config\n", c.completed().cloudConfig())
 	if err != nil {
 		return nil, err
 	}
@@ -117,6 +117,8 @@ func (c NodeConfig) cloudConfig() cloudConfig {
 			start = append(start, []string{"systemctl", "start", "--no-block", u.Name})
 		}
 	}
+	// Before the units are read anew: a masked one has no command any more to end it.
+	config.RunCmd = append(config.RunCmd, stopMasked)
 	if len(c.Units) > 0 {
 		config.RunCmd = append(config.RunCmd, []string{"systemctl", "daemon-reload"})
 	}

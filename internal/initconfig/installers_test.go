@@ -122,6 +122,25 @@ func TestWhatAnInstallerCannotBeToldIsRefused(t *testing.T) {
 	}
 }
 
+func TestEveryFormatLeavesSwapAndFirewallsOff(t *testing.T) {
+	for format, r := range renderers {
+		var all strings.Builder
+		for _, document := range rendered(t, r, installed()) {
+			all.Write(document)
+		}
+		for _, unit := range masked {
+			if !strings.Contains(all.String(), "/etc/systemd/system/"+unit) {
+				t.Errorf("%s masks no %s", format, unit)
+			}
+		}
+		// cloud-init comes to it in mid-boot, when they run.
+		byCloudInit := format == v1alpha1.FormatImage || format == v1alpha1.FormatAutoinstall
+		if stops := strings.Contains(all.String(), "swapoff -a; systemctl stop firewalld.service"); stops != byCloudInit {
+			t.Errorf("%s stops them at the first boot: %t", format, stops)
+		}
+	}
+}
+
 func TestTheKernelArgumentsAreWordsOfTheLoaders(t *testing.T) {
 	for format, want := range map[v1alpha1.Format]string{
 		v1alpha1.FormatImage:       "",
@@ -137,8 +156,8 @@ func TestTheKernelArgumentsAreWordsOfTheLoaders(t *testing.T) {
 	}
 }
 
-// shells are those of the installers: dash stands for any POSIX shell, busybox is the
-// Debian Installer's.
+// shells stand for those of the installers, with the programs of the machine that tests
+// run on: dash for any POSIX shell, busybox for the Debian Installer's.
 var shells = [][]string{{"dash"}, {"busybox", "sh"}}
 
 func tool(t testing.TB, name string) string {
@@ -203,7 +222,7 @@ func TestEveryByteArrivesThroughAShell(t *testing.T) {
 	} {
 		files = append(files, File{Path: fmt.Sprintf("/odd/it's $HOME/%d", i), Content: []byte(content), Mode: 0o640})
 	}
-	for _, shell := range shells {
+	for _, shell := range allShells(t) {
 		arrives(t, shell, files, endOfFile)
 		arrives(t, shell, files, endOfPart)
 	}
@@ -211,7 +230,7 @@ func TestEveryByteArrivesThroughAShell(t *testing.T) {
 
 func TestAWordIsReadAsItIs(t *testing.T) {
 	for _, word := range []string{"", "a", "two words", "it's", `"$HOME"`, "`id`", "a\nb", `\`, "*", "~", "-n", "é", "!"} {
-		for _, shell := range shells {
+		for _, shell := range allShells(t) {
 			if got, _, err := run(t, shell, "printf '[%s]' "+shellWord(word)); err != nil || got != "["+word+"]" {
 				t.Errorf("%q is read as %q, %v", word, got, err)
 			}

@@ -29,7 +29,7 @@ type answers struct {
 	TargetFiles    string // a script that writes the installed system's files
 }
 
-func (c NodeConfig) answers(dir string, extra ...File) (answers, error) {
+func (c NodeConfig) answers(dir string) (answers, error) {
 	if err := errors.Join(c.check(), c.checkInstallation()); err != nil {
 		return answers{}, err
 	}
@@ -41,14 +41,13 @@ func (c NodeConfig) answers(dir string, extra ...File) (answers, error) {
 		Netmask:        netmask(c.Network.Address),
 		Dir:            dir,
 		InstallerFiles: writeFiles(c.Installation.installerFiles(dir), endOfPart),
-		TargetFiles:    writeFiles(append(c.target(), extra...), endOfFile),
+		TargetFiles:    writeFiles(c.target(), endOfFile),
 	}, nil
 }
 
 // Render gives ks.cfg.
 func (Kickstart) Render(c NodeConfig) (map[string][]byte, error) {
-	// Fedora swaps to compressed memory unless this file says nothing.
-	a, err := c.answers(installerDir, File{Path: "/etc/systemd/zram-generator.conf"})
+	a, err := c.answers(installerDir)
 	if err != nil {
 		return nil, err
 	}

@@ -15,11 +15,27 @@ const (
 	firstBootUnit = "rhizome-first-boot.service"
 )
 
-// withWakeOnLAN is the config with what keeps waking enabled, if it asks for it.
-func (c NodeConfig) withWakeOnLAN() NodeConfig {
+// masked are units that must not start. The kubelet wants no swap, and k3s makes its own
+// firewall rules and routes, which these would undo (k3s' documentation, "Requirements").
+var masked = []string{"swap.target", "firewalld.service", "ufw.service", "nm-cloud-setup.service", "nm-cloud-setup.timer"}
+
+// stopMasked ends, at a first boot that began without them, what they are to prevent.
+// None of it has to be there.
+var stopMasked = []string{"sh", "-c", "swapoff -a; systemctl stop firewalld.service ufw.service nm-cloud-setup.timer nm-cloud-setup.service 2>/dev/null; :"}
+
+// completed is the config with what every machine gets beside: no swap, no firewall of
+// the distribution's, and what keeps waking enabled if it asks for that.
+func (c NodeConfig) completed() NodeConfig {
+	c.Files = slices.Clone(c.Files)
+	for _, unit := range masked {
+		// An empty unit is a masked one (systemd.unit(5)).
+		c.Files = append(c.Files, File{Path: "/etc/systemd/system/" + unit})
+	}
+	// Fedora swaps to compressed memory unless this file says nothing.
+	c.Files = append(c.Files, File{Path: "/etc/systemd/zram-generator.conf"})
 	if c.Network.WakeOnLAN {
 		file, unit := wakeOnLAN(c.Network.MAC)
-		c.Files = append(slices.Clone(c.Files), file)
+		c.Files = append(c.Files, file)
 		c.Units = append(slices.Clone(c.Units), unit)
 	}
 	return c
@@ -29,7 +45,7 @@ func (c NodeConfig) withWakeOnLAN() NodeConfig {
 // order in which they are to be written. They stand for the config as a whole:
 // after a boot of the system that has them, it is as declared.
 func (c NodeConfig) target() []File {
-	c = c.withWakeOnLAN()
+	c = c.completed()
 	files := slices.Clone(c.Files)
 	var started []string
 	for _, u := range c.Units {

@@ -153,8 +153,9 @@ first() (
     done 2>/dev/null
 )
 
-# field FILE OFFSET LENGTH: text out of an ATA identity, whose bytes are swapped.
-field() { dd if="$1" bs=1 skip="$2" count="$3" conv=swab 2>/dev/null | LC_ALL=C tr -c ' -~' ' ' | tr -s ' ' | sed 's/^ //; s/ $//'; }
+# field FILE OFFSET LENGTH: text out of an ATA identity, whose bytes are swapped. Two at
+# a time, since busybox swaps none of a single byte.
+field() { dd if="$1" bs=2 skip="$(($2 / 2))" count="$(($3 / 2))" conv=swab 2>/dev/null | LC_ALL=C tr -c ' -~' ' ' | tr -s ' ' | sed 's/^ //; s/ $//'; }
 
 serial_of() {
     serial=$(first "$1/serial" "$1/device/serial")
@@ -181,7 +182,10 @@ serial_of() {
     printf '%s' "$serial"
 }
 
-lower() { printf '%s' "$1" | tr -s ' \t' ' ' | sed 's/^ //; s/ $//' | tr '[:upper:]' '[:lower:]'; }
+# lower TEXT: without capitals, with single blanks. Ranges, since the Debian Installer's tr
+# knows no classes.
+# shellcheck disable=SC2018,SC2019 # these are ASCII
+lower() { printf '%s' "$1" | tr -s ' \t' ' ' | sed 's/^ //; s/ $//' | LC_ALL=C tr 'A-Z' 'a-z'; }
 
 bare_wwn() { lower "$1" | sed 's/^wwn-//; s/^nvme-//; s/^naa[.]//; s/^eui[.]//; s/^uuid[.]//; s/^t10[.]//; s/^0x//'; }
 
@@ -435,6 +439,20 @@ RHIZOME-END
 chmod 0400 "$root"/etc/example/binary
 (umask 077; : >"$root"/etc/example/empty)
 chmod 0644 "$root"/etc/example/empty
+mkdir -p "$root"/etc/systemd/system
+(umask 077; : >"$root"/etc/systemd/system/swap.target)
+chmod 0644 "$root"/etc/systemd/system/swap.target
+(umask 077; : >"$root"/etc/systemd/system/firewalld.service)
+chmod 0644 "$root"/etc/systemd/system/firewalld.service
+(umask 077; : >"$root"/etc/systemd/system/ufw.service)
+chmod 0644 "$root"/etc/systemd/system/ufw.service
+(umask 077; : >"$root"/etc/systemd/system/nm-cloud-setup.service)
+chmod 0644 "$root"/etc/systemd/system/nm-cloud-setup.service
+(umask 077; : >"$root"/etc/systemd/system/nm-cloud-setup.timer)
+chmod 0644 "$root"/etc/systemd/system/nm-cloud-setup.timer
+mkdir -p "$root"/etc/systemd
+(umask 077; : >"$root"/etc/systemd/zram-generator.conf)
+chmod 0644 "$root"/etc/systemd/zram-generator.conf
 mkdir -p "$root"/usr/local/sbin
 (umask 077; : >"$root"/usr/local/sbin/rhizome-wake-on-lan)
 cat >"$root"/usr/local/sbin/rhizome-wake-on-lan <<'RHIZOME-END'
@@ -468,7 +486,6 @@ done
 echo "rhizome: no interface has the address $mac"
 RHIZOME-END
 chmod 0755 "$root"/usr/local/sbin/rhizome-wake-on-lan
-mkdir -p "$root"/etc/systemd/system
 (umask 077; : >"$root"/etc/systemd/system/example.service)
 cat >"$root"/etc/systemd/system/example.service <<'RHIZOME-END'
 [Service]
