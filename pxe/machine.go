@@ -14,6 +14,9 @@ type MAC string
 // boot loaders use: colons, dashes or no separators, either case, and PXELINUX's
 // BOOTIF form with the leading hardware type (01-52-54-...).
 func ParseMAC(s string) (MAC, error) {
+	if isCanonical(s) {
+		return MAC(s), nil
+	}
 	digits := strings.Map(func(r rune) rune {
 		if r == ':' || r == '-' || r == '.' {
 			return -1
@@ -36,6 +39,26 @@ func ParseMAC(s string) (MAC, error) {
 		return "", fmt.Errorf("cannot read %q as a MAC address: want six bytes such as 52:54:00:12:34:56", s)
 	}
 	return MAC(canonical), nil
+}
+
+// isCanonical says whether s is spelled as a MAC is: loaders are told that spelling,
+// so most are.
+func isCanonical(s string) bool {
+	if len(s) != len("52:54:00:12:34:56") {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case i%3 == 2:
+			if c != ':' {
+				return false
+			}
+		case (c < '0' || c > '9') && (c < 'a' || c > 'f'):
+			return false
+		}
+	}
+	return true
 }
 
 // Arch is a processor architecture by its Go name, amd64 or arm64; empty when it

@@ -47,6 +47,7 @@ type File struct {
 	ETag        string    // quoted; equal for equal content served by one address
 	Stage       pxe.Stage // what fetching this file means
 	MAC         pxe.MAC   // the machine that the file is for; empty: any
+	Text        []byte    // all of it, if it is in memory; not to be changed
 	close       func() error
 }
 
@@ -190,7 +191,7 @@ func (t *Table) openScript(name, rest string) (*File, error) {
 	return &File{
 		SectionReader: io.NewSectionReader(bytes.NewReader(script.text), 0, int64(len(script.text))),
 		Name:          name, ContentType: "text/plain; charset=utf-8", ETag: script.etag,
-		Stage: pxe.StageConfig, MAC: mac,
+		Stage: pxe.StageConfig, MAC: mac, Text: script.text,
 	}, nil
 }
 

@@ -145,9 +145,10 @@ func New(cfg Config) (*Server, error) {
 		logger:      cfg.Logger,
 	}
 	s.ports.http, s.ports.https = cfg.HTTPPort, cfg.HTTPSPort
-	// A body is small and a request short; only what we send may take long, and the
-	// handlers watch over that.
+	// A body is small and a request short; only what we send may take long: the
+	// handlers lengthen that as long as the client takes something.
 	s.secure.ReadTimeout, s.secure.WriteTimeout = 30*time.Second, time.Minute
+	s.plain.WriteTimeout = time.Minute
 	return s, nil
 }
 
@@ -189,7 +190,9 @@ func (s *Server) Listen() (err error) {
 
 func (s *Server) listenTCP(port uint16, protocol string) (net.Listener, error) {
 	address := netip.AddrPortFrom(s.address, port)
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp4", address.String())
+	// The kernel need not look after the connections: for whatever we wait, there is a
+	// limit. It saves four system calls each.
+	l, err := (&net.ListenConfig{KeepAlive: -1}).Listen(context.Background(), "tcp4", address.String())
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("TCP port %d (%s) is in use on %s: stop the program that has it (ss -ltnp 'sport = :%d' shows it) or choose another port: %w",

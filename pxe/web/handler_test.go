@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -185,8 +186,13 @@ func TestARequestWithABodyIsTurnedAway(t *testing.T) {
 
 func TestFilesAreServedInParts(t *testing.T) {
 	h := handlers(&backend{}).Plain()
-	for path, whole := range map[string]string{"/loader/snponly.efi": "ipxe", "/media/" + digest + "/x": "0123456789"} {
+	const script = "/boot/52:54:00:12:34:56/ipxe"
+	text := do(h, "GET", script, "", "Range", "bytes=0-").Body.String()
+	for path, whole := range map[string]string{"/loader/snponly.efi": "ipxe", "/media/" + digest + "/x": "0123456789", script: text} {
 		full := do(h, "GET", path, "")
+		if full.Body.String() != whole || full.Header().Get("Content-Length") != strconv.Itoa(len(whole)) {
+			t.Errorf("%s: %q, headers %v", path, full.Body, full.Header())
+		}
 		tag := full.Header().Get("ETag")
 		if tag == "" || full.Header().Get("Accept-Ranges") != "bytes" {
 			t.Errorf("%s: headers %v", path, full.Header())
@@ -201,7 +207,7 @@ func TestFilesAreServedInParts(t *testing.T) {
 		if same := do(h, "GET", path, "", "If-None-Match", tag); same.Code != http.StatusNotModified {
 			t.Errorf("%s: unchanged: status %d", path, same.Code)
 		}
-		if out := do(h, "GET", path, "", "Range", "bytes=100-"); out.Code != http.StatusRequestedRangeNotSatisfiable {
+		if out := do(h, "GET", path, "", "Range", "bytes=10000-"); out.Code != http.StatusRequestedRangeNotSatisfiable {
 			t.Errorf("%s: behind the end: status %d", path, out.Code)
 		}
 	}
@@ -212,6 +218,8 @@ func TestFilesAreServedInParts(t *testing.T) {
 
 func TestTheBackendHearsWhatWasFetched(t *testing.T) {
 	from, now := netip.MustParseAddr("192.168.1.77"), time.Unix(1700000001, 0)
+	const script = "boot/52:54:00:12:34:56/grub"
+	size := int64(do(handlers(&backend{}).Plain(), "GET", "/"+script, "").Body.Len())
 	for _, c := range []struct {
 		method, path string
 		headers      []string
@@ -220,7 +228,9 @@ func TestTheBackendHearsWhatWasFetched(t *testing.T) {
 		{"GET", "/loader/snponly.efi", nil, []pxe.Observation{{Time: now, From: from, Stage: pxe.StageLoader, Message: "loader/snponly.efi", Done: 4, Total: 4}}},
 		{"GET", "/installer/amd64/vmlinuz", nil, []pxe.Observation{{Time: now, From: from, Stage: pxe.StageKernel, Message: "installer/amd64/vmlinuz", Done: 6, Total: 6}}},
 		{"GET", "/media/" + digest + "/image", []string{"Range", "bytes=2-6"}, []pxe.Observation{{Time: now, From: from, Stage: pxe.StageMedia, Message: "image", Done: 7, Total: 10}}},
+		{"GET", "/" + script, nil, []pxe.Observation{{Time: now, Machine: pxe.Machine{MAC: "52:54:00:12:34:56"}, From: from, Stage: pxe.StageConfig, Message: script, Done: size, Total: size}}},
 		{"HEAD", "/loader/snponly.efi", nil, nil},
+		{"HEAD", "/" + script, nil, nil},
 		{"GET", "/loader/none", nil, nil},
 	} {
 		b := &backend{}
