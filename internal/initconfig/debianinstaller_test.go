@@ -5,8 +5,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // initrd is the Debian Installer's ramdisk, of Debian's package.
@@ -73,4 +76,49 @@ func allShells(t testing.TB) [][]string {
 		return append([][]string{inside}, shells...)
 	}
 	return shells
+}
+
+// The Debian Installer's own reader takes the preseed file, and its database has every
+// answer as it was meant.
+func TestTheDebianInstallerReadsItsPreseedFile(t *testing.T) {
+	shell := inTheDebianInstaller(t)
+	if shell == nil {
+		t.Skip("NOT TESTED: that takes root")
+	}
+	dir := t.TempDir()
+	text := rendered(t, Preseed{}, installed())[PreseedFile]
+	want := map[string]string{}
+	var questions []string
+	for line := range strings.Lines(string(text)) {
+		if words := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 4); !strings.HasPrefix(line, "#") {
+			questions = append(questions, words[1])
+			want[words[1]] = strings.Join(words[3:], "")
+		}
+	}
+	for name, content := range map[string][]byte{
+		PreseedFile: text,
+		// The client of the database is run anew by the database, as a program.
+		"answers": []byte("#!/bin/sh\n. /usr/share/debconf/confmodule\nfor q in " + strings.Join(questions, " ") +
+			"; do db_get $q && printf '%s=%s\\n' $q \"$RET\" >>" + dir + "/got; done\n"),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, stderr, err := run(t, shell, `set -e
+export PATH=/usr/bin:/bin:/usr/sbin:/sbin DEBIAN_FRONTEND=none
+mkdir -p /var/lib/preseed
+[ -e /var/lib/cdebconf/templates.dat ] || debconf-loadtemplate d-i /var/lib/dpkg/info/*.templates
+debconf-set-selections `+dir+"/"+PreseedFile+"\n"+dir+"/answers </dev/null >&2\ncat "+dir+"/got\n")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, stderr)
+	}
+	got := map[string]string{}
+	for line := range strings.Lines(out) {
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+		got[name] = value
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the database has other answers (-want +got):\n%s\n%s", diff, stderr)
+	}
 }
