@@ -153,11 +153,22 @@ func (v verdict) before(m *member, f *facts) verdict {
 	if r.Intended != nil {
 		intended = r.Intended.Time
 	}
-	if !f.now.Before(intended.Add(f.stepOf(r.Action).timeout)) {
+	off := r.Action == v1alpha1.RepairPowerCycle && r.Off != nil
+	began := intended
+	if off {
+		// It took its time to turn off, or a former operator ended in between: the time
+		// to turn it on begins when both was seen.
+		for _, at := range []time.Time{r.Off.At.Time, m.since} {
+			if at.After(began) {
+				began = at
+			}
+		}
+	}
+	if !f.now.Before(began.Add(f.stepOf(r.Action).timeout)) {
 		v.move, v.result, v.message = finish, v1alpha1.ResultFailed, "it could not be done: "+r.Message
 		return v
 	}
-	if r.Action == v1alpha1.RepairPowerCycle && r.Off != nil {
+	if off {
 		// Whatever the rules say by now: we turned it off, and it is turned on.
 		v.move, v.message = act, "the machine is off, and is turned on again"
 		return v

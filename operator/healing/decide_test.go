@@ -143,6 +143,16 @@ func TestAnActionThatWasBegun(t *testing.T) {
 		{"a machine that we turned off is turned on, whatever is paused", cycle, time.Minute, 0, func(m *member, f *facts) {
 			m.repair.Off, f.paused = &v1alpha1.OffProof{By: v1alpha1.OffByBoard, At: ago(time.Second)}, "paused"
 		}, act, ""},
+		{"one that took its time to turn off is turned on all the same", cycle, 11 * time.Minute, 0, func(m *member, _ *facts) {
+			m.repair.Off = &v1alpha1.OffProof{By: v1alpha1.OffByBoard, At: ago(9 * time.Minute)}
+		}, act, ""},
+		{"one that a former operator turned off hours ago is turned on", cycle, 3 * time.Hour, 0, func(m *member, _ *facts) {
+			m.repair.Off = &v1alpha1.OffProof{By: v1alpha1.OffByBoard, At: ago(3 * time.Hour)}
+			m.since, m.untouched = noon.Add(-9*time.Minute), false
+		}, act, ""},
+		{"it was turned off, and could not be turned on in time", cycle, 20 * time.Minute, 0, func(m *member, _ *facts) {
+			m.repair.Off = &v1alpha1.OffProof{By: v1alpha1.OffByBoard, At: ago(10 * time.Minute)}
+		}, finish, v1alpha1.ResultFailed},
 		{"it is awaited", cycle, 10 * time.Minute, 10*time.Minute - time.Second, nil, wait, ""},
 		{"it is awaited whatever is paused", cycle, 10 * time.Minute, time.Minute, func(_ *member, f *facts) { f.paused = "paused" }, wait, ""},
 		{"it did not help in time", cycle, 20 * time.Minute, 10 * time.Minute, nil, finish, v1alpha1.ResultTimedOut},
