@@ -1,6 +1,7 @@
 package healing
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -270,6 +271,35 @@ func TestTheTaintNeedsAProofThatTheMachineWasOff(t *testing.T) {
 				t.Errorf("fencing (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestWhyPodsStayIsSaid(t *testing.T) {
+	off := &v1alpha1.OffProof{By: v1alpha1.OffByBoard, At: ago(time.Minute)}
+	tests := []struct {
+		reason string
+		change func(*member, *facts)
+		want   string // part of it; empty: nothing is said
+	}{
+		{"nothing proves that it is off", func(*member, *facts) {}, v1alpha1.AnnotationPoweredOff},
+		{"a dry run", func(m *member, _ *facts) { m.mode, m.repair.Off = v1alpha1.HealingDryRun, off }, "mode DryRun"},
+		{"the Node is paused", func(m *member, _ *facts) { m.paused, m.poweredOff = "paused", "now" }, "paused"},
+		{"there is a proof, and a pause", func(m *member, f *facts) { f.paused, m.repair.Off = "paused", off }, "paused"},
+		{"it is about to be tainted", func(m *member, _ *facts) { m.repair.Off = off }, ""},
+		{"a person says just now that it is off", func(m *member, _ *facts) { m.poweredOff = "now" }, ""},
+		{"it is tainted", func(m *member, _ *facts) { m.repair.Off, m.fenced = off, true }, ""},
+		{"its kubelet speaks", func(m *member, _ *facts) { m.sick, m.speaks = v1alpha1.ReasonSickNotReady, true }, ""},
+		{"it is Ready", func(m *member, _ *facts) { m.sick, m.ready = "", true }, ""},
+		{"its core Node is gone", func(m *member, _ *facts) { m.sick, m.core = v1alpha1.ReasonSickMissing, false }, ""},
+		{"it is being removed", func(m *member, _ *facts) { m.leaving = true }, ""},
+	}
+	for _, tc := range tests {
+		m, f := sickWorker()
+		tc.change(m, f)
+		got := unfenced(m, f)
+		if (got == "") != (tc.want == "") || !strings.Contains(got, tc.want) || got != "" && !strings.HasPrefix(got, "rule 9: ") {
+			t.Errorf("%s: %q, want %q", tc.reason, got, tc.want)
+		}
 	}
 }
 

@@ -1,6 +1,10 @@
 package healing
 
-import "github.com/rhizome-dev/rhizome/crds/v1alpha1"
+import (
+	"fmt"
+
+	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
+)
 
 // fencing is what is to be done about the taint by which a member's pods may run
 // elsewhere though its kubelet never said that they ended.
@@ -33,4 +37,22 @@ func fence(m *member, f *facts) fencing {
 		return fencing{proof: &v1alpha1.OffProof{By: v1alpha1.OffByInstaller}}
 	}
 	return fencing{}
+}
+
+// unfenced is why the pods of a silent member stay where they are, in words; empty:
+// they are let go, or it is not silent. It is the refusal of rule 9, which stands beside
+// those of the steps.
+func unfenced(m *member, f *facts) string {
+	switch next := fence(m, f); {
+	case m.ready || m.sick != v1alpha1.ReasonSickSilent || !m.core || m.fenced || next.taint || next.proof != nil:
+		return ""
+	case m.leaving:
+		return "" // its removal says what becomes of its pods
+	case m.paused != "" || f.paused != "":
+		return "rule 9: its pods stay where they are while it is paused"
+	case m.mode != v1alpha1.HealingEnabled:
+		return fmt.Sprintf("rule 9: its pods stay where they are, for healing is in the mode %s", m.mode)
+	}
+	return "rule 9: its pods stay where they are, for nothing proves that it is off: if you know that it is, set the annotation " +
+		v1alpha1.AnnotationPoweredOff + " to a new value"
 }

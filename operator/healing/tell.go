@@ -59,11 +59,14 @@ func conditionsOf(c *patient, v verdict, repair v1alpha1.RepairStatus) []metav1.
 	old := meta.FindStatusCondition(c.n.Status.Conditions, v1alpha1.ConditionHealthy)
 	switch {
 	case m.sick != "":
-		since := ""
+		more := ""
 		if !m.since.IsZero() {
-			since = "; seen so since " + clock(m.since)
+			more = "; seen so since " + clock(m.since)
 		}
-		say(v1alpha1.ConditionHealthy, metav1.ConditionFalse, m.sick, "%s%s", m.why, since)
+		if held := unfenced(m, c.w.facts); held != "" {
+			more += "; " + held
+		}
+		say(v1alpha1.ConditionHealthy, metav1.ConditionFalse, m.sick, "%s%s", m.why, more)
 	case !m.ready && repair.Action != "":
 		say(v1alpha1.ConditionHealthy, metav1.ConditionFalse, repair.Rule, "%s; it is being repaired", repair.Reason)
 	case old != nil && m.ready:
