@@ -2,6 +2,7 @@ package dhcp
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"testing"
@@ -214,16 +215,24 @@ func FuzzPool(f *testing.F) {
 	f.Fuzz(func(t *testing.T, script []byte) {
 		p := newPool(t, "192.168.1.0/28", "192.168.1.5")
 		now := noon
-		given := map[netip.Addr]struct {
+		type lease struct {
 			machine int
 			until   time.Time
-		}{}
+		}
+		given := map[netip.Addr]lease{}
 		for ; len(script) >= 3; script = script[3:] {
 			kind := []dhcpv4.MessageType{discovers, requests, dhcpv4.MessageTypeRelease}[int(script[0])%3]
 			machine := int(script[1] % 32)
 			a := netip.AddrFrom4([4]byte{192, 168, 1, script[2] & 31})
 			now = now.Add(time.Duration(script[0]>>2) * time.Second)
-			l := p.Lease(guest(machine, kind, wants(a)), ours, now)
+			names := wants(a)
+			if kind == dhcpv4.MessageTypeRelease {
+				names = dhcpv4.WithClientIP(a.AsSlice())
+				if given[a].machine == machine {
+					delete(given, a)
+				}
+			}
+			l := p.Lease(guest(machine, kind, names), ours, now)
 			if l == nil || kind != requests || l.Address.Addr() != a {
 				continue
 			}
@@ -233,10 +242,9 @@ func FuzzPool(f *testing.F) {
 			if s := a.String(); s == "192.168.1.0" || s == "192.168.1.1" || s == "192.168.1.2" || s == "192.168.1.5" {
 				t.Fatal(fmt.Sprint(s, " is given"))
 			}
-			given[a] = struct {
-				machine int
-				until   time.Time
-			}{machine, now.Add(poolLease)}
+			// Who takes another address has given its old one up.
+			maps.DeleteFunc(given, func(_ netip.Addr, g lease) bool { return g.machine == machine })
+			given[a] = lease{machine, now.Add(poolLease)}
 		}
 	})
 }
