@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -294,6 +295,7 @@ func TestLabMachineIsWokenAndAsksTheNetwork(t *testing.T) {
 			if _, err := m.WaitForSerial(ctx, regexp.MustCompile(`power on 2,`)); err != nil {
 				t.Fatal(err)
 			}
+			isWiped(t, m)
 			if _, err := l.Machine(MachineConfig{Name: "m9", MAC: m.Config.MAC}); err == nil {
 				t.Error("a second machine with the same MAC was made")
 			}
@@ -301,6 +303,36 @@ func TestLabMachineIsWokenAndAsksTheNetwork(t *testing.T) {
 				t.Error("a machine whose name is a path was made")
 			}
 		})
+	}
+}
+
+// isWiped wipes a machine that is on, and expects it to be off, with a blank disk of
+// the same size.
+func isWiped(t *testing.T, m *Machine) {
+	t.Helper()
+	disk, err := os.OpenFile(m.DiskPath(0), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer disk.Close()
+	before, err := disk.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const at = 1 << 20
+	if _, err := disk.WriteAt([]byte("a partition"), at); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Wipe(); err != nil || m.Running() {
+		t.Fatalf("Wipe: %v; the machine is on: %t", err, m.Running())
+	}
+	after, err := disk.Stat()
+	if err != nil || after.Size() != before.Size() {
+		t.Errorf("the disk has %d bytes, %v; want %d", after.Size(), err, before.Size())
+	}
+	left := make([]byte, 16)
+	if _, err := disk.ReadAt(left, at); err != nil || !bytes.Equal(left, make([]byte, 16)) {
+		t.Errorf("on the disk is left %q, %v", left, err)
 	}
 }
 

@@ -257,6 +257,29 @@ func (m *Machine) PowerOff() {
 	}
 }
 
+// Wipe pulls the plug and makes all disks as blank as new ones, before anything can
+// turn the machine on again.
+func (m *Machine) Wipe() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.process != nil {
+		m.process.stop()
+	}
+	var errs []error
+	for _, d := range m.Config.Disks {
+		info, err := os.Stat(d.Path)
+		if err == nil {
+			// What is cut off is gone; what is grown again is a hole.
+			err = errors.Join(os.Truncate(d.Path, 0), os.Truncate(d.Path, info.Size()))
+		}
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("machine %s: cannot wipe its disks: %w", m.Config.Name, err)
+	}
+	return m.note(fmt.Sprintf("---- wiped, %s ----", time.Now().UTC().Format(time.RFC3339)))
+}
+
 // Reset presses the reset button.
 func (m *Machine) Reset(ctx context.Context) error {
 	return m.monitorCommand(ctx, "system_reset", nil)
