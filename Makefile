@@ -53,6 +53,11 @@ help: ## Show this list
 lab: build programs ## Grow a cluster from blank virtual machines; it stays up until `make lab-down`
 	dist/lab up --operator-image $(ARCHIVE)
 
+.PHONY: lab-heal
+lab-heal: build programs ## Wipe two machines of the lab, and see the cluster heal itself; without a lab it starts one of three servers
+	dist/lab up --operator-image $(ARCHIVE) --servers 3 --machines 4
+	dist/lab heal
+
 .PHONY: lab-down
 lab-down: ## Stop the lab; nothing of it is left behind
 	@if [ -x dist/lab ]; then dist/lab down; else echo "there is no lab here"; fi

@@ -52,7 +52,7 @@ func awaitCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			w := wait{look: func(ctx context.Context) []fact { return look(ctx, client, commit, names) }, out: os.Stdout, lab: self, now: time.Now}
+			w := wait{look: func(ctx context.Context) []fact { return look(ctx, client, commit, names) }, out: os.Stdout, lab: self, command: "up", now: time.Now}
 			return w.run(ctx)
 		},
 	}
@@ -72,10 +72,11 @@ type fact struct {
 
 // wait prints what changes until all is ready.
 type wait struct {
-	look func(context.Context) []fact
-	out  io.Writer
-	lab  string // how a person calls this program
-	now  func() time.Time
+	look    func(context.Context) []fact
+	out     io.Writer
+	lab     string // how a person calls this program
+	command string // which of its commands goes on
+	now     func() time.Time
 }
 
 func (w wait) run(ctx context.Context) error {
@@ -105,7 +106,7 @@ func (w wait) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return fmt.Errorf("the patience is at its end; `%s up` goes on. Still waiting for\n%s", w.lab, w.explain(waiting))
+				return fmt.Errorf("the patience is at its end; `%s %s` goes on. Still waiting for\n%s", w.lab, w.command, w.explain(waiting))
 			}
 			return ctx.Err()
 		case <-time.After(pause):

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/rhizome-dev/rhizome/test/bmc"
 	"github.com/rhizome-dev/rhizome/test/gitserver"
 	"github.com/rhizome-dev/rhizome/test/lab"
 )
@@ -40,6 +42,7 @@ func keepCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&o.firmware, "firmware", string(lab.UEFI), "")
 	cmd.Flags().IntVar(&o.machines, "machines", 1, "")
+	cmd.Flags().IntVar(&o.servers, "servers", 1, "")
 	cmd.Flags().StringArrayVar(&o.serve, "serve", nil, "")
 	return cmd
 }
@@ -47,30 +50,35 @@ func keepCommand() *cobra.Command {
 type keepOptions struct {
 	firmware string // of the first machine
 	machines int
+	servers  int      // the first ones; zero: one
 	serve    []string // paths of files that the lab's internet has
 }
 
 // arguments are the options as flags.
 func (o keepOptions) arguments() []string {
-	args := []string{"--firmware=" + o.firmware, fmt.Sprintf("--machines=%d", o.machines)}
+	args := []string{"--firmware=" + o.firmware, fmt.Sprintf("--machines=%d", o.machines), fmt.Sprintf("--servers=%d", o.servers)}
 	for _, path := range o.serve {
 		args = append(args, "--serve="+path)
 	}
 	return args
 }
 
-// machine is how the machine with this number, from 1, is built: the first a
-// server, the others workers, every second one of which has a BIOS.
+// machine is how the machine with this number, from 1, is built: servers, then
+// workers; every second one of those that are grown has a BIOS.
 func (o keepOptions) machine(number int) (config lab.MachineConfig, role string) {
-	config = lab.MachineConfig{Name: fmt.Sprintf("node%d", number), Firmware: lab.UEFI, Memory: 2048, CPUs: 1}
-	switch {
-	case number == 1:
-		// A control plane, the operator and Argo CD.
-		return lab.MachineConfig{Name: config.Name, Firmware: lab.Firmware(o.firmware), Memory: 4096}, "ControlPlane"
-	case number%2 == 1:
+	config, role = lab.MachineConfig{Name: fmt.Sprintf("node%d", number), Firmware: lab.UEFI, Memory: 2048, CPUs: 1}, "Worker"
+	if number%2 == 1 {
 		config.Firmware = lab.BIOS
 	}
-	return config, "Worker"
+	if number <= max(o.servers, 1) {
+		// A control plane, and what other servers run when they are away.
+		config.Memory, config.CPUs, role = 3072, 2, "ControlPlane"
+	}
+	if number == 1 {
+		// The operator and Argo CD too.
+		config.Firmware, config.Memory = lab.Firmware(o.firmware), 4096
+	}
+	return config, role
 }
 
 func keep(ctx context.Context, dir string, o keepOptions) (err error) {
@@ -93,6 +101,8 @@ func keep(ctx context.Context, dir string, o keepOptions) (err error) {
 		LAN: l.Network.LAN.String(), Gateway: l.Network.Gateway.String(),
 		Served: map[string]string{},
 	}
+	machines := map[string]wipeable{}
+	board := bmc.New("lab", rand.Text())
 	for number := range o.machines {
 		config, role := o.machine(number + 1)
 		m, err := l.Machine(config)
@@ -104,6 +114,14 @@ func keep(ctx context.Context, dir string, o keepOptions) (err error) {
 			Serial: m.SerialLog(), Disk: m.Config.Disks[0].Serial,
 		})
 		address = address.Next()
+		machines[m.Config.Name] = m
+		board.Add(m.Config.Name, m)
+	}
+	if s.Board, err = serveBoard(ctx, l.Network, board); err != nil {
+		return err
+	}
+	if err := serveControl(ctx, filepath.Join(dir, controlSocket), control(machines, board.Resets)); err != nil {
+		return err
 	}
 	internet, err := l.Serve()
 	if err != nil {

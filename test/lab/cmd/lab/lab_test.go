@@ -101,6 +101,25 @@ func TestOneOfTheGrownMachinesHasABIOS(t *testing.T) {
 	}
 }
 
+func TestTheFirstMachinesAreServers(t *testing.T) {
+	o := keepOptions{firmware: "BIOS", machines: 4, servers: 3}
+	for number := range o.machines {
+		config, role := o.machine(number + 1)
+		if (role == "ControlPlane") != (number < 3) || number == 0 && config.Firmware != lab.BIOS || number < 3 && config.Memory < 3072 {
+			t.Errorf("machine %d is a %s: %+v", number+1, role, config)
+		}
+	}
+	for _, o := range []upOptions{{machines: 3, servers: 2}, {machines: 2, servers: 3}, {machines: 3}, {machines: 9, servers: 7}} {
+		o.firmware = string(lab.UEFI)
+		if err := o.check(); err == nil || !strings.Contains(err.Error(), "--servers") {
+			t.Errorf("%d servers of %d machines: %v", o.servers, o.machines, err)
+		}
+	}
+	if err := (upOptions{firmware: "UEFI", machines: 4, servers: 3}).check(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWhatChangedIsCommittedOnce(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"a", "a", "b"} {
@@ -196,6 +215,7 @@ func TestLabUpLeavesTheLabToLookAtAndDownLeavesNothing(t *testing.T) {
 
 	expect(0, "No lab is up", "status")
 	expect(1, "no lab is up", "exec", "--", "true")
+	expect(1, "no lab is up", "heal")
 	up := expect(7, "10.77.0.2/24", "up", "--bootstrapper="+bootstrapper, "--k3s="+k3s, "--argocd="+argoCD, "--loader=GRUB", "--", "--flag")
 	for _, want := range []string{"seeding: seed --state=", "--flag " + cache, "The lab stays up", "lab down"} {
 		if !strings.Contains(up, want) {
@@ -204,6 +224,9 @@ func TestLabUpLeavesTheLabToLookAtAndDownLeavesNothing(t *testing.T) {
 	}
 	expect(0, "machine node1  off  UEFI", "status")
 	expect(1, "there is no cluster yet", "kubectl", "get", "nodes")
+	expect(1, "there is no cluster yet", "heal")
+	// The machines' board, which heal declares.
+	expect(0, `"RedfishVersion"`, "exec", "--", "curl", "--insecure", "--fail", "--silent", "https://10.77.0.3/redfish/v1/")
 	expect(0, "10.77.0.2/24", "exec", "--", "ip", "-brief", "address")
 	// What the cluster would follow, and install Argo CD from.
 	expect(0, "refs/heads/main", "exec", "--", "git", "ls-remote", "http://10.77.0.1/lab.git")

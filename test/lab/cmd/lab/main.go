@@ -25,7 +25,7 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(upCommand(), statusCommand(), downCommand(), execCommand(), kubectlCommand(), imageCommand(), keepCommand(), insideCommand(), awaitCommand())
+	root.AddCommand(upCommand(), statusCommand(), downCommand(), healCommand(), healInsideCommand(), execCommand(), kubectlCommand(), imageCommand(), keepCommand(), insideCommand(), awaitCommand())
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := root.ExecuteContext(ctx)

@@ -32,6 +32,17 @@ type state struct {
 	// that the cluster follows, and of the repository of Argo CD's chart.
 	Repository string `json:"repository"`
 	Charts     string `json:"charts"`
+	// Board is the virtual board management controller of all machines.
+	Board boardState `json:"board"`
+}
+
+// boardState is how a board is reached on the lab's network. Each machine is a system
+// of its name.
+type boardState struct {
+	Endpoint    string `json:"endpoint"`
+	Fingerprint string `json:"fingerprint"`
+	Username    string `json:"username"`
+	Password    string `json:"password"`
 }
 
 type machineState struct {
@@ -54,6 +65,7 @@ type processID struct {
 const (
 	stateFile     = "lab.json"
 	keeperLog     = "lab.log"
+	controlSocket = "control.sock"
 	machinesDir   = "m"                 // short: QEMU's sockets are in it
 	repositoryDir = "repository"        // a git repository
 	manifestsDir  = "bootstrap/cluster" // in it

@@ -26,7 +26,7 @@ const operatorArchive = "rhizome-operator.oci.tar"
 // this program, where `make` puts things.
 type upOptions struct {
 	bootstrapper, operatorImage, bootFiles, k3s, argoCD, firmware, loader string
-	machines                                                              int
+	machines, servers                                                     int
 	byHand                                                                bool
 	patience                                                              time.Duration
 }
@@ -57,6 +57,7 @@ place of the stand-in of test/k3s.`,
 	f.BoolVar(&o.byHand, "by-hand", false, "leave committing the other machines to you: the command is printed, and waited for")
 	f.StringVar(&o.firmware, "firmware", string(lab.UEFI), "UEFI or BIOS, of the first machine")
 	f.IntVar(&o.machines, "machines", 3, "how many machines: the first is seeded, the others grown, every second one of them by BIOS")
+	f.IntVar(&o.servers, "servers", 1, "how many of them are servers, the first ones: 1, 3 or 5")
 	f.DurationVar(&o.patience, "patience", 2*time.Hour, "how long Argo CD may take, and the growing after it")
 	f.StringVar(&o.loader, "loader", "Auto", "boot loader: Auto, IPXE or GRUB")
 	return cmd
@@ -66,11 +67,8 @@ func up(ctx context.Context, o upOptions, seedFlags []string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("the lab makes network namespaces and needs root: run it with sudo")
 	}
-	if o.firmware != string(lab.UEFI) && o.firmware != string(lab.BIOS) {
-		return fmt.Errorf("--firmware %s: want UEFI or BIOS", o.firmware)
-	}
-	if o.machines < 1 || o.machines > 10 {
-		return fmt.Errorf("--machines %d: want 1 to 10", o.machines)
+	if err := o.check(); err != nil {
+		return err
 	}
 	seed, err := o.seedCommand()
 	if err != nil {
@@ -108,7 +106,7 @@ func up(ctx context.Context, o upOptions, seedFlags []string) error {
 		if err := os.RemoveAll(dir); err != nil {
 			return err
 		}
-		kept := keepOptions{firmware: o.firmware, machines: o.machines, serve: release.Paths()}
+		kept := keepOptions{firmware: o.firmware, machines: o.machines, servers: o.servers, serve: release.Paths()}
 		kept.serve = append(kept.serve, image.Path)
 		if s, err = startKeeper(ctx, dir, kept); err != nil {
 			return err
@@ -178,8 +176,23 @@ func up(ctx context.Context, o upOptions, seedFlags []string) error {
 		"  %[2]s kubectl get pods -A     look at the cluster\n"+
 		"  %[2]s exec -- bash            a shell on the lab's network\n"+
 		"  %[2]s status                  machines, router and cluster\n"+
+		"  %[2]s heal                    wipe two machines, and see the cluster heal itself\n"+
 		"  %[2]s down                    stop and remove everything\n\n"+
 		"The cluster follows %[3]s: what is committed there is applied.\n", filepath.Join(dir, kubeconfig), self, tree)
+	return nil
+}
+
+// check says what is wrong with the flags.
+func (o upOptions) check() error {
+	if o.firmware != string(lab.UEFI) && o.firmware != string(lab.BIOS) {
+		return fmt.Errorf("--firmware %s: want UEFI or BIOS", o.firmware)
+	}
+	if o.machines < 1 || o.machines > 10 {
+		return fmt.Errorf("--machines %d: want 1 to 10", o.machines)
+	}
+	if o.servers%2 != 1 || o.servers < 1 || o.servers > min(o.machines, 5) {
+		return fmt.Errorf("--servers %d of %d machines: want 1, 3 or 5, and no more than there are machines", o.servers, o.machines)
+	}
 	return nil
 }
 
@@ -258,7 +271,7 @@ func shortest(path string) string {
 	return relative
 }
 
-// lockUp keeps two `lab up` from working on the same lab.
+// lockUp keeps two commands that change the lab from working on it at once.
 func lockUp(dir string) (unlock func(), err error) {
 	path := dir + ".lock"
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -270,7 +283,7 @@ func lockUp(dir string) (unlock func(), err error) {
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = lock.Close()
-		return nil, errors.New("another `lab up` is at work")
+		return nil, errors.New("another `lab up` or `lab heal` is at work")
 	}
 	return func() { _ = lock.Close() }, nil
 }
