@@ -157,6 +157,14 @@ FUZZTIME ?= 1m
 fuzz: ## Run every fuzz target for FUZZTIME (1m)
 	test/setup/fuzz.sh $(FUZZTIME)
 
+# SCHEDULES is how many; SEEDS, with commas between, are the first ones: those that failed.
+SCHEDULES ?= 200
+SEEDS ?=
+.PHONY: chaos
+chaos: build test-programs ## Break a cluster of thirteen machines by SCHEDULES (200) random schedules of faults
+	RHIZOME_CHAOS_SCHEDULES=$(SCHEDULES) RHIZOME_CHAOS_SEED=$(SEEDS) \
+		go test -count 1 -v -timeout 24h -run '^TestChaosBreaksNothingAndWhatCanBeRepairedIsRepaired$$' ./test/fleet
+
 .PHONY: bench
 bench: build programs ## Measure beside the floor of the same work, and beside the peers
 	go run ./test/bench

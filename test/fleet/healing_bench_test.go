@@ -3,6 +3,8 @@
 package fleet
 
 import (
+	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -27,11 +29,21 @@ var failures = []struct {
 // BenchmarkFromAFailureToReady measures how long each phase of a repair takes in a
 // cluster of simulated machines. What is waited by configuration is reported beside
 // it, for the waits are most of it; `go run ./test/bench healing` prints a table.
+//
+// RHIZOME_BENCH_ROUNDS (1) is how often each failure is measured: with -benchtime 1x one
+// cluster is grown for all.
 func BenchmarkFromAFailureToReady(b *testing.B) {
+	rounds := 1
+	if given := os.Getenv("RHIZOME_BENCH_ROUNDS"); given != "" {
+		var err error
+		if rounds, err = strconv.Atoi(given); err != nil || rounds < 1 {
+			b.Fatalf("RHIZOME_BENCH_ROUNDS is %q: want a number from 1", given)
+		}
+	}
 	w := grownForChaos(b)
 	sums := map[string]time.Duration{}
 	b.ResetTimer()
-	for range b.N {
+	for range b.N * rounds {
 		for _, f := range failures {
 			for _, p := range w.measure(f.kind, f.victim) {
 				sums[f.name+"/"+p.name] += p.took
@@ -44,7 +56,7 @@ func BenchmarkFromAFailureToReady(b *testing.B) {
 		}
 	}
 	for name, sum := range sums {
-		b.ReportMetric(sum.Seconds()/float64(b.N), name)
+		b.ReportMetric(sum.Seconds()/float64(b.N*rounds), name)
 	}
 	for name, d := range map[string]time.Duration{
 		"seen": notReadyAfter, "written": unhealthyAfter, "done": 2 * time.Second, "in-vain": powerTimeout,
