@@ -4,6 +4,7 @@ import (
 	"flag"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -104,5 +105,30 @@ func TestAReasonCannotAddLinesToAScript(t *testing.T) {
 				t.Errorf("%s: the reason became a command:\n%s", kind, text)
 			}
 		}
+	}
+}
+
+// GRUB's own parser takes every config: the one within the images, and those that
+// machines are served.
+func TestEveryConfigIsOfGRUBsLanguage(t *testing.T) {
+	check, err := exec.LookPath("grub-script-check")
+	if err != nil {
+		t.Fatalf("%v: install the packages of pxe/loader/packages.txt (make setup)", err)
+	}
+	configs, err := filepath.Glob("testdata/*.grub")
+	if err != nil || len(configs) == 0 {
+		t.Fatalf("%d golden configs, %v", len(configs), err)
+	}
+	for _, file := range append(configs, "start.cfg") {
+		if out, err := exec.Command(check, file).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", file, err, out)
+		}
+	}
+	broken := filepath.Join(t.TempDir(), "broken.cfg")
+	if err := os.WriteFile(broken, []byte("while true; do\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if exec.Command(check, broken).Run() == nil {
+		t.Error("grub-script-check takes anything")
 	}
 }
