@@ -88,6 +88,11 @@ func inPool(pool netip.Prefix, f poolFacts) string {
 			return fmt.Sprintf("%s, %s", ip, t.of)
 		}
 	}
+	if guests := f.cluster.Spec.Network.DHCPPool; guests != nil {
+		if p, err := netip.ParsePrefix(string(*guests)); err == nil && pool.Overlaps(p) {
+			return fmt.Sprintf("addresses of %s, which DHCP hands out (network.dhcpPool)", p)
+		}
+	}
 	return ""
 }
 

@@ -35,6 +35,12 @@ func TestTheLoadBalancerPool(t *testing.T) {
 			"", v1alpha1.ReasonPoolOverlaps, "the virtual IP"},
 		{"a nameserver is in it", func(f *poolFacts) { f.cluster.Spec.Network.Nameservers = []v1alpha1.Address{"192.168.1.226"} },
 			"", v1alpha1.ReasonPoolOverlaps, "a nameserver"},
+		{"addresses that DHCP hands out are in it", func(f *poolFacts) { f.cluster.Spec.Network.DHCPPool = ptr.To(v1alpha1.CIDR("192.168.1.240/28")) },
+			"", v1alpha1.ReasonPoolOverlaps, "192.168.1.240/28, which DHCP hands out"},
+		{"it is a part of what DHCP hands out", func(f *poolFacts) { f.cluster.Spec.Network.DHCPPool = ptr.To(v1alpha1.CIDR("192.168.1.128/25")) },
+			"", v1alpha1.ReasonPoolOverlaps, "which DHCP hands out"},
+		{"DHCP hands out others", func(f *poolFacts) { f.cluster.Spec.Network.DHCPPool = ptr.To(v1alpha1.CIDR("192.168.1.128/26")) },
+			"192.168.1.224-192.168.1.254", v1alpha1.ReasonPoolApplied, ""},
 	}
 	for _, tc := range tests {
 		t.Run(tc.reason, func(t *testing.T) {
