@@ -145,8 +145,10 @@ type reconciler struct {
 	asked    map[types.UID]time.Time // when Argo CD was asked to look again at an Application
 	hooked   place                   // the home whose webhook was made
 	mirrored time.Time               // when Gitea was last asked about its push mirror,
-	pushing  bool                    // and what was wanted of it
-	tasks    tasks
+	pushing  bool                    // what was wanted of it,
+	// and why it could not be had
+	mirrorFailed string
+	tasks        tasks
 }
 
 // tasks are what takes long and is done beside: one at a time of a name.

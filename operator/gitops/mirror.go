@@ -44,7 +44,9 @@ func (r *reconciler) pool(ctx context.Context, w *world) (string, metav1.Conditi
 // mirrorFacts is what the way back to the seed rests on.
 type mirrorFacts struct {
 	atHome, wanted bool
-	seedReachable  bool
+	// sound: the home has everything that was synced.
+	sound         bool
+	seedReachable bool
 	// hasHome: the seed has the home's head; hasSeed: the home has the seed's head.
 	hasHome, hasSeed bool
 	seedHead         string
@@ -52,7 +54,9 @@ type mirrorFacts struct {
 }
 
 // judgeMirror says what the seed lacks, and whether Gitea may push to it by force:
-// only while the home has everything that the seed has.
+// only while the layers follow the home, and it has everything that was synced and all
+// that the seed has. A Gitea that came back from an old backup, or that the layers have
+// left, would push what is old over what is new.
 func judgeMirror(f mirrorFacts) (push bool, c metav1.Condition) {
 	say := func(status metav1.ConditionStatus, reason, format string, args ...any) metav1.Condition {
 		return condition(v1alpha1.ConditionGitHubBehind, status, reason, fmt.Sprintf(format, args...))
@@ -63,12 +67,12 @@ func judgeMirror(f mirrorFacts) (push bool, c metav1.Condition) {
 	case !f.seedReachable:
 		return false, say(metav1.ConditionUnknown, v1alpha1.ReasonSeedUnknown, "the seed cannot be read")
 	case f.hasHome:
-		return f.wanted && f.hasSeed, say(metav1.ConditionFalse, v1alpha1.ReasonSeedCurrent, "the seed has everything that the home has")
+		return f.wanted && f.sound && f.hasSeed, say(metav1.ConditionFalse, v1alpha1.ReasonSeedCurrent, "the seed has everything that the home has")
 	case !f.hasSeed:
 		return false, say(metav1.ConditionTrue, v1alpha1.ReasonSeedDiverged, "the seed at %s has commits that the home at %s lacks: merge them into the home; until then nothing is pushed to the seed",
 			short(f.seedHead), short(f.homeHead))
 	}
-	return f.wanted, say(metav1.ConditionTrue, v1alpha1.ReasonSeedLacksCommits, "the seed is at %s, and lacks commits of the home at %s: a cluster that is rebuilt from nothing would begin with them missing",
+	return f.wanted && f.sound, say(metav1.ConditionTrue, v1alpha1.ReasonSeedLacksCommits, "the seed is at %s, and lacks commits of the home at %s: a cluster that is rebuilt from nothing would begin with them missing",
 		short(f.seedHead), short(f.homeHead))
 }
 
@@ -78,7 +82,10 @@ const mirrorEvery = time.Minute
 
 // mirror looks after the way back to the seed, on what was seen in this pass.
 func (r *reconciler) mirror(ctx context.Context, w *world, v verdict) metav1.Condition {
-	f := mirrorFacts{atHome: w.facts.active == v1alpha1.SourceHome, seedReachable: w.facts.seed.reachable, seedHead: w.seed.tree.Head, homeHead: w.home.tree.Head}
+	f := mirrorFacts{
+		atHome: w.facts.active == v1alpha1.SourceHome && v.follow != v1alpha1.SourceSeed, sound: v.trusted,
+		seedReachable: w.facts.seed.reachable, seedHead: w.seed.tree.Head, homeHead: w.home.tree.Head,
+	}
 	home := w.g.Spec.Home
 	f.wanted = home != nil && home.PushMirror != nil
 	if f.atHome && f.seedReachable && w.home.reachable {
@@ -92,25 +99,28 @@ func (r *reconciler) mirror(ctx context.Context, w *world, v verdict) metav1.Con
 		f.seedReachable = false
 	}
 	push, c := judgeMirror(f)
+	if !w.home.reachable || w.access.gitea == nil {
+		return c
+	}
 	// What was seen must be of now, for the push is one by force.
-	if !f.atHome || !w.home.reachable || w.access.gitea == nil || !w.looked || !v.trusted {
-		return c
+	if w.looked && (push != r.pushing || w.now.Sub(r.mirrored) >= mirrorEvery || w.now.Before(r.mirrored)) {
+		r.mirrored, r.pushing, r.mirrorFailed = w.now, push, ""
+		if err := r.setMirror(ctx, w, push, c.Status == metav1.ConditionTrue); err != nil {
+			logger(ctx).Error(err, "the push mirror")
+			r.mirrorFailed = err.Error()
+		}
 	}
-	if push == r.pushing && w.now.Sub(r.mirrored) < mirrorEvery && !w.now.Before(r.mirrored) {
-		return c
-	}
-	r.mirrored, r.pushing = w.now, push
-	if err := r.setMirror(ctx, w, push, &c); err != nil {
-		logger(ctx).Error(err, "the push mirror")
-		c.Message += "; " + err.Error()
-		if c.Status == metav1.ConditionTrue && push {
+	if r.mirrorFailed != "" && f.atHome {
+		c.Message += "; " + r.mirrorFailed
+		if push && c.Status == metav1.ConditionTrue {
 			c.Reason = v1alpha1.ReasonMirrorFailed
 		}
 	}
 	return c
 }
 
-func (r *reconciler) setMirror(ctx context.Context, w *world, push bool, c *metav1.Condition) error {
+// setMirror makes the push mirror, and pushes where the seed is behind; or takes it away.
+func (r *reconciler) setMirror(ctx context.Context, w *world, push, behind bool) error {
 	a, seed := w.access, w.access.seed.url
 	if !push {
 		is, _, err := a.gitea.Mirroring(ctx, a.owner, a.name, seed)
@@ -136,16 +146,13 @@ func (r *reconciler) setMirror(ctx context.Context, w *world, push bool, c *meta
 	}); err != nil {
 		return err
 	}
-	if c.Status == metav1.ConditionTrue {
+	if behind {
 		if err := a.gitea.PushNow(ctx, a.owner, a.name); err != nil {
 			return err
 		}
 	}
 	_, failed, err := a.gitea.Mirroring(ctx, a.owner, a.name, seed)
 	if err == nil && failed != "" {
-		if c.Status == metav1.ConditionTrue {
-			c.Reason = v1alpha1.ReasonMirrorFailed
-		}
 		return fmt.Errorf("gitea cannot push to the seed: %s", failed)
 	}
 	return err

@@ -19,11 +19,13 @@ func TestGiteaPushesToTheSeedOnlyWhenNothingIsLost(t *testing.T) {
 			why    string
 		}{
 			{"the seed is the source", mirrorFacts{seedReachable: true, hasHome: true, hasSeed: true}, false, metav1.ConditionFalse, v1alpha1.ReasonSeedIsSource},
-			{"the seed cannot be read", mirrorFacts{atHome: true}, false, metav1.ConditionUnknown, v1alpha1.ReasonSeedUnknown},
-			{"both have the same", mirrorFacts{atHome: true, seedReachable: true, hasHome: true, hasSeed: true}, wanted, metav1.ConditionFalse, v1alpha1.ReasonSeedCurrent},
-			{"the seed lacks commits", mirrorFacts{atHome: true, seedReachable: true, hasSeed: true}, wanted, metav1.ConditionTrue, v1alpha1.ReasonSeedLacksCommits},
-			{"the seed is ahead", mirrorFacts{atHome: true, seedReachable: true, hasHome: true}, false, metav1.ConditionFalse, v1alpha1.ReasonSeedCurrent},
-			{"both have commits that the other lacks", mirrorFacts{atHome: true, seedReachable: true}, false, metav1.ConditionTrue, v1alpha1.ReasonSeedDiverged},
+			{"the seed cannot be read", mirrorFacts{atHome: true, sound: true}, false, metav1.ConditionUnknown, v1alpha1.ReasonSeedUnknown},
+			{"both have the same", mirrorFacts{atHome: true, sound: true, seedReachable: true, hasHome: true, hasSeed: true}, wanted, metav1.ConditionFalse, v1alpha1.ReasonSeedCurrent},
+			{"the seed lacks commits", mirrorFacts{atHome: true, sound: true, seedReachable: true, hasSeed: true}, wanted, metav1.ConditionTrue, v1alpha1.ReasonSeedLacksCommits},
+			{"the seed lacks commits, and the home lacks what was synced, as after an old backup", mirrorFacts{atHome: true, seedReachable: true, hasSeed: true}, false, metav1.ConditionTrue, v1alpha1.ReasonSeedLacksCommits},
+			{"both have the same, and the home lacks what was synced", mirrorFacts{atHome: true, seedReachable: true, hasHome: true, hasSeed: true}, false, metav1.ConditionFalse, v1alpha1.ReasonSeedCurrent},
+			{"the seed is ahead", mirrorFacts{atHome: true, sound: true, seedReachable: true, hasHome: true}, false, metav1.ConditionFalse, v1alpha1.ReasonSeedCurrent},
+			{"both have commits that the other lacks", mirrorFacts{atHome: true, sound: true, seedReachable: true}, false, metav1.ConditionTrue, v1alpha1.ReasonSeedDiverged},
 		}
 		for _, tc := range tests {
 			tc.facts.wanted = wanted
