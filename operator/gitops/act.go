@@ -43,7 +43,7 @@ func (r *reconciler) act(ctx context.Context, w *world) (next *v1alpha1.GitOpsSt
 		}
 	}
 	if av.install {
-		r.install(ctx, g)
+		r.install(ctx, g, av.handedOver)
 	}
 	next = g.Status.DeepCopy()
 	next.ObservedGeneration = g.Generation
@@ -157,7 +157,7 @@ func syncedTo(w *world) string {
 }
 
 // install begins to install Argo CD, or to put back what is gone.
-func (r *reconciler) install(ctx context.Context, g *v1alpha1.GitOps) {
+func (r *reconciler) install(ctx context.Context, g *v1alpha1.GitOps, handedOver bool) {
 	spec, log := g.Spec.ArgoCD, ctrl.LoggerFrom(ctx)
 	r.tasks.begin(taskInstall, r.Now, r.TryAgain, func() error {
 		h, err := helm(r.installer, spec.Namespace, log)
@@ -166,7 +166,7 @@ func (r *reconciler) install(ctx context.Context, g *v1alpha1.GitOps) {
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), helmTimeout)
 		defer cancel()
-		return installChart(ctx, h, spec)
+		return installChart(ctx, h, spec, handedOver)
 	}, r.again)
 }
 

@@ -22,8 +22,11 @@ type argoFacts struct {
 	defined bool
 	// parts are the components that are there, and whether they are ready.
 	parts map[string]bool
-	// release is the chart's version in the Helm release; empty: there is none.
+	// release is the chart's version in the Helm release; empty: there is none that was
+	// installed to its end.
 	release string
+	// unfinished: there is one that was not, as when the operator died in its midst.
+	unfinished bool
 	// handedOver: Argo CD managed itself before.
 	handedOver bool
 	// managesItself: there is an Application of Argo CD itself.
@@ -47,8 +50,8 @@ type argoVerdict struct {
 	ready      metav1.Condition
 }
 
-// judgeArgo decides about Argo CD: it is installed when a part of it is missing,
-// and left alone otherwise. Once it manages itself from the repository, the operator
+// judgeArgo decides about Argo CD: it is installed when a part of it is missing, or
+// when it was not installed to its end, and left alone otherwise. Once it manages itself from the repository, the operator
 // never upgrades it.
 func judgeArgo(f argoFacts) argoVerdict {
 	v := argoVerdict{handedOver: f.handedOver || f.managesItself}
@@ -75,6 +78,9 @@ func judgeArgo(f argoFacts) argoVerdict {
 		v.usable = false
 		return say(metav1.ConditionFalse, v1alpha1.ReasonArgoCDUnsafe,
 			"the ConfigMap argocd-cmd-params-cm sets applicationsetcontroller.policy to %q, which lets Argo CD delete Applications whose directories it does not see: set applicationsetcontroller.enable.policy.override to \"true\"", f.policy)
+	}
+	if f.unfinished && !v.handedOver {
+		missing = append(missing, "the rest of the chart")
 	}
 	if len(missing) > 0 {
 		what := "installing"

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	argo "github.com/argoproj/argo-cd/v2/pkg/apis/application/v1alpha1"
+	"helm.sh/helm/v3/pkg/release"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -145,6 +146,8 @@ func (r *reconciler) gatherParts(ctx context.Context, w *world) error {
 		f.handedOver = s.HandedOver
 	}
 	f.managesItself = w.itself != nil
+	// First: what an installation made that has just ended is seen below.
+	f.installing, f.failure, _ = r.tasks.state(taskInstall)
 	part := []client.ListOption{client.InNamespace(namespace), client.MatchingLabels{"app.kubernetes.io/part-of": "argocd"}}
 	var deployments appsv1.DeploymentList
 	var stateful appsv1.StatefulSetList
@@ -179,11 +182,11 @@ func (r *reconciler) gatherParts(ctx context.Context, w *world) error {
 		if err != nil {
 			return err
 		}
-		if last != nil && last.Chart != nil && last.Chart.Metadata != nil {
+		f.unfinished = last != nil && last.Info.Status != release.StatusDeployed
+		if last != nil && !f.unfinished && last.Chart != nil && last.Chart.Metadata != nil {
 			f.release = last.Chart.Metadata.Version
 		}
 	}
-	f.installing, f.failure, _ = r.tasks.state(taskInstall)
 	return nil
 }
 

@@ -8,7 +8,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
+	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -21,6 +24,7 @@ import (
 	"helm.sh/helm/v3/pkg/kube"
 	"helm.sh/helm/v3/pkg/registry"
 	"helm.sh/helm/v3/pkg/release"
+	"helm.sh/helm/v3/pkg/releaseutil"
 	"helm.sh/helm/v3/pkg/repo"
 	"helm.sh/helm/v3/pkg/storage"
 	"helm.sh/helm/v3/pkg/storage/driver"
@@ -154,10 +158,15 @@ func lastRelease(h *action.Configuration) (*release.Release, error) {
 
 // installChart installs Argo CD, or puts back what of it is gone: then with the
 // chart and the values of the release that is there, so that a repair is no upgrade.
-func installChart(ctx context.Context, h *action.Configuration, spec v1alpha1.ArgoCDSpec) error {
+// Of an Argo CD that was handed over only what is gone is made, and nothing that is
+// there is touched: it may be newer than the release by now.
+func installChart(ctx context.Context, h *action.Configuration, spec v1alpha1.ArgoCDSpec, handedOver bool) error {
 	last, err := lastRelease(h)
 	if err != nil {
 		return err
+	}
+	if handedOver && last != nil && last.Chart != nil && last.Manifest != "" {
+		return putBack(h, last)
 	}
 	if last != nil && last.Info.Status.IsPending() {
 		last.SetStatus(release.StatusFailed, "the operator was interrupted")
@@ -197,26 +206,81 @@ func installChart(ctx context.Context, h *action.Configuration, spec v1alpha1.Ar
 func define(h *action.Configuration, chart *helmchart.Chart) error {
 	var all kube.ResourceList
 	for _, crd := range chart.CRDObjects() {
-		resources, err := h.KubeClient.Build(bytes.NewReader(crd.File.Data), false)
+		resources, err := createMissing(h, crd.File.Data)
 		if err != nil {
-			return fmt.Errorf("cannot read the definitions of Argo CD's chart: %w", err)
-		}
-		for _, r := range resources {
-			err := r.Get()
-			if apierrors.IsNotFound(err) {
-				_, err = h.KubeClient.Create(kube.ResourceList{r})
-			}
-			if err != nil && !strings.Contains(err.Error(), "already exists") {
-				return fmt.Errorf("cannot make the definition %s of Argo CD: %w", r.Name, err)
-			}
+			return fmt.Errorf("cannot make the definitions of Argo CD: %w", err)
 		}
 		all = append(all, resources...)
 	}
-	if len(all) == 0 {
+	return served(h, all)
+}
+
+// served waits until definitions are served.
+func served(h *action.Configuration, definitions kube.ResourceList) error {
+	if len(definitions) == 0 {
 		return nil
 	}
-	if err := h.KubeClient.Wait(all, helmTimeout); err != nil {
+	if err := h.KubeClient.Wait(definitions, helmTimeout); err != nil {
 		return fmt.Errorf("the definitions of Argo CD are not served: %w", err)
+	}
+	return nil
+}
+
+// createMissing creates those of some manifests' objects that are not there, and
+// returns all of them.
+func createMissing(h *action.Configuration, manifests []byte) (kube.ResourceList, error) {
+	if len(manifests) == 0 {
+		return nil, nil
+	}
+	all, err := h.KubeClient.Build(bytes.NewReader(manifests), false)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the chart's manifests: %w", err)
+	}
+	for _, r := range all {
+		err := r.Get()
+		if apierrors.IsNotFound(err) {
+			_, err = h.KubeClient.Create(kube.ResourceList{r})
+		}
+		if err != nil && !strings.Contains(err.Error(), "already exists") {
+			return nil, fmt.Errorf("cannot make %s: %w", r.ObjectName(), err)
+		}
+	}
+	return all, nil
+}
+
+// putBack creates what of a release is gone. Definitions go first: without them other
+// objects of the release cannot even be read.
+func putBack(h *action.Configuration, last *release.Release) error {
+	if err := define(h, last.Chart); err != nil {
+		return err
+	}
+	var definitions, others []string
+	documents := releaseutil.SplitManifests(last.Manifest)
+	order := slices.Collect(maps.Keys(documents))
+	sort.Sort(releaseutil.BySplitManifestsOrder(order))
+	for _, name := range order {
+		document := documents[name]
+		var head struct {
+			Kind string `json:"kind"`
+		}
+		if err := yaml.Unmarshal([]byte(document), &head); err != nil {
+			return fmt.Errorf("cannot read the Helm release %s: %w", argoRelease, err)
+		}
+		if head.Kind == crdKind.Kind {
+			definitions = append(definitions, document)
+		} else {
+			others = append(others, document)
+		}
+	}
+	made, err := createMissing(h, []byte(strings.Join(definitions, "\n---\n")))
+	if err == nil {
+		err = served(h, made)
+	}
+	if err == nil {
+		_, err = createMissing(h, []byte(strings.Join(others, "\n---\n")))
+	}
+	if err != nil {
+		return fmt.Errorf("cannot repair Argo CD: %w", err)
 	}
 	return nil
 }
