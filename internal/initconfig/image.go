@@ -118,7 +118,7 @@ func (c NodeConfig) cloudConfig() cloudConfig {
 		}
 	}
 	// Before the units are read anew: a masked one has no command any more to end it.
-	config.RunCmd = append(config.RunCmd, stopMasked)
+	config.RunCmd = append(config.RunCmd, atFirstBoot...)
 	if len(c.Units) > 0 {
 		config.RunCmd = append(config.RunCmd, []string{"systemctl", "daemon-reload"})
 	}

@@ -261,3 +261,29 @@ func FuzzEveryByteArrivesThroughAShell(f *testing.F) {
 		}
 	})
 }
+
+func TestAnUpgradeOfTheLoaderIsToldToLeaveTheBootOrderAlone(t *testing.T) {
+	programs, command := t.TempDir(), atFirstBoot[1]
+	ask := func(path string) string {
+		t.Helper()
+		cmd := exec.Command(tool(t, "dash"), command[1:]...)
+		cmd.Env = []string{"PATH=" + path}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return string(out)
+	}
+	if got := ask(programs); got != "" {
+		t.Errorf("without debconf: %s", got)
+	}
+	// What it is told, and what it says to that: nothing, if it is right.
+	script := "#!/bin/sh\ntee /dev/stderr | /usr/bin/debconf-set-selections --checkonly\n"
+	if err := os.WriteFile(programs+"/debconf-set-selections", []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	want := "grub-efi-amd64 grub2/update_nvram boolean false\ngrub-efi-arm64 grub2/update_nvram boolean false\n"
+	if got := ask(programs + ":/usr/bin:/bin"); got != want {
+		t.Errorf("it is told %q, want %q", got, want)
+	}
+}

@@ -41,6 +41,9 @@ func scripts(t *testing.T) map[string]string {
 		"%post": section(t, ks, "%post", 1), "%post --nochroot": section(t, ks, "%post", 2), "%onerror": section(t, ks, "%onerror", 1),
 		PreseedScript: install, "late.sh": late,
 	}
+	for i, command := range atFirstBoot {
+		out[fmt.Sprintf("first boot %d", i)] = command[2]
+	}
 	for kind, commands := range map[string][]string{
 		"early": user.Autoinstall.EarlyCommands, "late": user.Autoinstall.LateCommands, "error": user.Autoinstall.ErrorCommands,
 	} {

@@ -19,9 +19,14 @@ const (
 // firewall rules and routes, which these would undo (k3s' documentation, "Requirements").
 var masked = []string{"swap.target", "firewalld.service", "ufw.service", "nm-cloud-setup.service", "nm-cloud-setup.timer"}
 
-// stopMasked ends, at a first boot that began without them, what they are to prevent.
-// None of it has to be there.
-var stopMasked = []string{"sh", "-c", "swapoff -a; systemctl stop firewalld.service ufw.service nm-cloud-setup.timer nm-cloud-setup.service 2>/dev/null; :"}
+// atFirstBoot are commands for formats whose files arrive in mid-boot, by cloud-init: they
+// end what masked units began already, and keep an upgrade of the loader from putting the
+// disk first in the firmware's boot order. None of it has to be there.
+var atFirstBoot = [][]string{
+	{"sh", "-c", "swapoff -a; systemctl stop firewalld.service ufw.service nm-cloud-setup.timer nm-cloud-setup.service 2>/dev/null; :"},
+	{"sh", "-c", "if command -v debconf-set-selections >/dev/null; then " +
+		"printf '%s grub2/update_nvram boolean false\\n' grub-efi-amd64 grub-efi-arm64 | debconf-set-selections; fi"},
+}
 
 // completed is the config with what every machine gets beside: no swap, no firewall of
 // the distribution's, and what keeps waking enabled if it asks for that.
