@@ -157,13 +157,15 @@ FUZZTIME ?= 1m
 fuzz: ## Run every fuzz target for FUZZTIME (1m)
 	test/setup/fuzz.sh $(FUZZTIME)
 
-# SCHEDULES is how many; SEEDS, with commas between, are the first ones: those that failed.
+# SCHEDULES is how many, by CLUSTERS side by side, where there are processors for more than
+# one; SEEDS, with commas between, are the first ones: those that failed.
 SCHEDULES ?= 200
+CLUSTERS ?= 1
 SEEDS ?=
 .PHONY: chaos
 chaos: build test-programs ## Break a cluster of thirteen machines by SCHEDULES (200) random schedules of faults
-	RHIZOME_CHAOS_SCHEDULES=$(SCHEDULES) RHIZOME_CHAOS_SEED=$(SEEDS) \
-		go test -count 1 -v -timeout 24h -run '^TestChaosBreaksNothingAndWhatCanBeRepairedIsRepaired$$' ./test/fleet
+	RHIZOME_CHAOS_SCHEDULES=$(SCHEDULES) RHIZOME_CHAOS_CLUSTERS=$(CLUSTERS) RHIZOME_CHAOS_SEED=$(SEEDS) \
+		go test -count 1 -v -timeout 24h -parallel $(CLUSTERS) -run '^TestChaosBreaksNothingAndWhatCanBeRepairedIsRepaired$$' ./test/fleet
 
 .PHONY: bench
 bench: build programs ## Measure beside the floor of the same work, and beside the peers

@@ -4,9 +4,12 @@ package fleet
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,35 +23,71 @@ const fewSchedules = 3
 // Whatever befalls machines (power, disk, network, clock, processes that hang), in
 // whatever order, healing breaks nothing, and mends all that it can.
 //
-// RHIZOME_CHAOS_SCHEDULES is how many random schedules one cluster lives through, one
-// after another, each on a day of its own. Each tells its seed as it begins;
+// RHIZOME_CHAOS_SCHEDULES is how many random schedules are lived through, one after
+// another, each on a day of its own. Each tells its seed as it begins;
 // RHIZOME_CHAOS_SEED, one or several with commas between, are the first ones.
+// RHIZOME_CHAOS_CLUSTERS (1) is by how many clusters side by side: much of a schedule is
+// waiting.
 func TestChaosBreaksNothingAndWhatCanBeRepairedIsRepaired(t *testing.T) {
 	count, seeds := asked(t)
-	w := grownForChaos(t)
-	begin, steps := time.Now(), 0
-	for i := range count {
-		seed := uint64(time.Now().UnixNano())
-		if i < len(seeds) {
-			seed = seeds[i]
-		}
-		s := chaos.Generate(seed, w.fleet)
-		t.Logf("schedule %d of %d, RHIZOME_CHAOS_SEED=%d: %s", i+1, count, seed, s)
-		began, before := time.Now(), w.checker.Begun()
-		w.play(s)
-		if t.Failed() {
-			w.dump()
-			t.Fatalf("broken by RHIZOME_CHAOS_SEED=%d, after %d schedules: %s", seed, i, s)
-		}
-		steps += w.checker.Begun() - before
-		t.Logf("schedule %d of %d is green after %s, with %d steps of repairs", i+1, count, time.Since(began).Round(time.Second), w.checker.Begun()-before)
-		w.nextDay()
+	var next atomic.Int64
+	for c := range min(number(t, "RHIZOME_CHAOS_CLUSTERS", 1), count) {
+		t.Run(fmt.Sprintf("cluster %d", c+1), func(t *testing.T) {
+			t.Parallel()
+			defer func() {
+				if t.Failed() {
+					next.Store(int64(count)) // nobody begins another one
+				}
+			}()
+			w := grownForChaos(t)
+			begin, steps, lived := time.Now(), 0, 0
+			for i := int(next.Add(1)) - 1; i < count; i = int(next.Add(1)) - 1 {
+				seed := uint64(time.Now().UnixNano())
+				if i < len(seeds) {
+					seed = seeds[i]
+				}
+				steps += w.live(seed, fmt.Sprintf("schedule %d of %d", i+1, count))
+				lived++
+			}
+			w.settle()
+			t.Logf("%d schedules with %d steps of repairs in %s", lived, steps, time.Since(begin).Round(time.Second))
+		})
 	}
-	w.settle()
-	t.Logf("%d schedules with %d steps of repairs in %s", count, steps, time.Since(begin).Round(time.Second))
-	if steps == 0 {
-		t.Error("nothing was ever repaired: this proves nothing")
+}
+
+// live lives through the schedule of a seed, and returns how many steps of repairs were
+// begun.
+func (w *chaosWorld) live(seed uint64, which string) int {
+	w.t.Helper()
+	s := chaos.Generate(seed, w.fleet)
+	w.t.Logf("%s, RHIZOME_CHAOS_SEED=%d: %s", which, seed, s)
+	began, before := time.Now(), w.checker.Begun()
+	called := w.play(s)
+	steps := w.checker.Begun() - before
+	if called && steps == 0 {
+		w.t.Error("what only a repair can mend is in order again, and none was begun: this proves nothing")
 	}
+	if w.t.Failed() {
+		w.dump()
+		w.t.Fatalf("broken by RHIZOME_CHAOS_SEED=%d: %s", seed, s)
+	}
+	w.t.Logf("%s is green after %s, with %d steps of repairs", which, time.Since(began).Round(time.Second), steps)
+	w.nextDay()
+	return steps
+}
+
+// number is that of an environment variable, from 1.
+func number(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	given := os.Getenv(name)
+	if given == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(given)
+	if err != nil || n < 1 {
+		t.Fatalf("%s is %q: want a number from 1", name, given)
+	}
+	return n
 }
 
 // asked is how many schedules are to run, and the seeds of the first ones.
@@ -65,18 +104,11 @@ func asked(t *testing.T) (count int, seeds []uint64) {
 	if len(seeds) > 0 {
 		count = len(seeds)
 	}
-	if given := os.Getenv("RHIZOME_CHAOS_SCHEDULES"); given != "" {
-		n, err := strconv.Atoi(given)
-		if err != nil || n < 1 {
-			t.Fatalf("RHIZOME_CHAOS_SCHEDULES is %q: want a number from 1", given)
-		}
-		count = max(n, len(seeds))
-	}
-	return count, seeds
+	return max(number(t, "RHIZOME_CHAOS_SCHEDULES", count), len(seeds)), seeds
 }
 
-// play lives through a schedule.
-func (w *chaosWorld) play(s chaos.Schedule) {
+// play has a schedule happen, and returns whether it did what only a repair mends.
+func (w *chaosWorld) play(s chaos.Schedule) (called bool) {
 	w.t.Helper()
 	w.logf("test: %s", s)
 	p := &play{chaosWorld: w, schedule: s, begin: time.Now(), said: map[string]bool{}}
@@ -85,12 +117,13 @@ func (w *chaosWorld) play(s chaos.Schedule) {
 	w.mu.Unlock()
 	for p.step() {
 		if w.t.Failed() {
-			return
+			return false
 		}
 		time.Sleep(300 * time.Millisecond)
 	}
 	w.checker.Settle()
 	w.isSettled()
+	return slices.ContainsFunc(p.repairable(), func(name string) bool { return p.harms[name].Lasts == 0 })
 }
 
 // isSettled holds all wipes so far against the claims, once the watch has caught up.
