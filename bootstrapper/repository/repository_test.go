@@ -76,6 +76,9 @@ func TestAFullySpecifiedRepositoryIsSound(t *testing.T) {
 	got := map[string]string{}
 	for _, n := range r.Inventory.Nodes {
 		got[n.Name] = string(n.Spec.Role) + " " + string(n.Spec.MAC) + " " + string(n.Spec.Address)
+		if is := n.Annotations["argocd.argoproj.io/sync-options"]; is != "Prune=false,Delete=false" {
+			t.Errorf("the Node %s may be pruned or deleted by Argo CD: its options are %q", n.Name, is)
+		}
 	}
 	want := map[string]string{
 		"alpha": "ControlPlane 52:54:00:12:34:56 10.1.2.20",
