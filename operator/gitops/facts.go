@@ -30,7 +30,8 @@ type facts struct {
 	platform bool
 	// proven: Argo CD's repo-server was seen to read the home's branch as it is now.
 	proven bool
-	// arrived: every Application is ready from the home.
+	// arrived: every Application was compared with the home's commit, and the layers
+	// that Gitea needs are ready at it.
 	arrived bool
 
 	words words
