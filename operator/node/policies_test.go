@@ -20,7 +20,7 @@ var t0 = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 // home is a fleet in which nothing holds the worker w1 nor the server s3: s1 and
 // s2 are Ready and vote, and a PXE pod is ready.
 func home() *fleet {
-	f := &fleet{now: t0, settle: 30 * time.Second, image: "image", cluster: &v1alpha1.Cluster{
+	f := &fleet{now: t0, settle: 30 * time.Second, etcdSettle: DefaultEtcdSettle, image: "image", cluster: &v1alpha1.Cluster{
 		ObjectMeta: metav1.ObjectMeta{Name: "home"},
 		Spec:       v1alpha1.ClusterSpec{OperatingSystem: "debian", Growth: v1alpha1.GrowthSpec{MaxConcurrent: 2}},
 		Status:     v1alpha1.ClusterStatus{PXE: []v1alpha1.PXEPod{{Node: "s1", Ready: true}}},
