@@ -131,7 +131,7 @@ func expressions(t *testing.T) []string {
 var (
 	metricName = regexp.MustCompile(`\brhizome_[a-z_]+`)
 	// label=~"a|b", which names values of the code.
-	matcher = regexp.MustCompile(`\b(phase|rule|result)=~?"([^"]+)"`)
+	matcher = regexp.MustCompile(`\b(controller|phase|rule|result)=~?"([^"]+)"`)
 )
 
 // A dashboard that names a metric, a phase or a rule that the code does not know
