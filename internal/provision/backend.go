@@ -137,6 +137,12 @@ func (b *Backend) Observe(o pxe.Observation) {
 	}
 }
 
+// whoeverIsAt is of the machine at an address what is known: the claim that it holds is
+// nobody's, or nobody's any more.
+func (b *Backend) whoeverIsAt(from netip.Addr) pxe.Machine {
+	return pxe.Machine{MAC: b.machineAt(b.c.Inventory(), from.Unmap())}
+}
+
 func (b *Backend) machineAt(inv inventory.Inventory, from netip.Addr) pxe.MAC {
 	if node, ok := inv.MachineAt(v1alpha1.Address(from.String())); ok {
 		return pxe.MAC(node.Spec.MAC)
@@ -187,7 +193,7 @@ const maxReported = 4096
 func (b *Backend) Report(ctx context.Context, claim string, r pxe.Report, from netip.Addr) error {
 	found, node, err := b.find(claim)
 	if err != nil {
-		return b.failed(pxe.Machine{}, from, err)
+		return b.failed(b.whoeverIsAt(from), from, err)
 	}
 	machine := pxe.Machine{MAC: found.MAC, UUID: r.UUID, Arch: architectureOf(node)}
 	message := plaintext.Clip(r.Message, maxReported)
@@ -232,7 +238,7 @@ func (b *Backend) observeReport(m pxe.Machine, from netip.Addr, r pxe.Report, me
 func (b *Backend) Credentials(ctx context.Context, claim string, from netip.Addr) ([]byte, error) {
 	found, node, err := b.find(claim)
 	if err != nil {
-		return nil, b.failed(pxe.Machine{}, from, err)
+		return nil, b.failed(b.whoeverIsAt(from), from, err)
 	}
 	machine := pxe.Machine{MAC: found.MAC, UUID: found.UUID, Arch: architectureOf(node)}
 	archive, err := b.credentials(ctx, claim, found, node, from)

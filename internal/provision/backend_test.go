@@ -352,6 +352,10 @@ func TestCredentialsAreHandedOutOnce(t *testing.T) {
 		if ruleOf(err) != c.rule || archive != nil {
 			t.Errorf("%s: %v, want %s", name, err, c.rule)
 		}
+		// Of a claim that nobody has, the address tells the machine.
+		if o := s.last(); o.Stage != pxe.StageRefused || o.Machine.MAC != alphaMAC || o.From != c.from {
+			t.Errorf("%s: observed %+v", name, o)
+		}
 	}
 	if s.credentials != 0 {
 		t.Errorf("credentials were made %d times for requests that were refused", s.credentials)
