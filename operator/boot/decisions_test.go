@@ -24,6 +24,46 @@ func stamp(d time.Duration) metav1.Time { return metav1.NewTime(t0.Add(d)).Rfc33
 
 func stamped(d time.Duration) *metav1.Time { t := stamp(d); return &t }
 
+func TestWhoIsWoken(t *testing.T) {
+	wake := &v1alpha1.RepairStatus{Action: v1alpha1.RepairWake, Acted: stamped(0)}
+	paused := map[string]string{v1alpha1.AnnotationPaused: ""}
+	for _, c := range []struct {
+		reason string
+		change func(*v1alpha1.Node, *v1alpha1.Cluster)
+		want   bool
+	}{
+		{"a member", func(*v1alpha1.Node, *v1alpha1.Cluster) {}, false},
+		{"it is to be installed", func(n *v1alpha1.Node, _ *v1alpha1.Cluster) { n.Status.Phase = v1alpha1.PhaseWaking }, true},
+		{"healing wakes it", func(n *v1alpha1.Node, _ *v1alpha1.Cluster) { n.Status.Repair = wake }, true},
+		{"healing is about to wake it", func(n *v1alpha1.Node, _ *v1alpha1.Cluster) {
+			n.Status.Repair = &v1alpha1.RepairStatus{Action: v1alpha1.RepairWake}
+		}, false},
+		{"it has a board", func(n *v1alpha1.Node, _ *v1alpha1.Cluster) {
+			n.Status.Phase, n.Spec.Power = v1alpha1.PhaseWaking, &v1alpha1.PowerSpec{Redfish: &v1alpha1.RedfishSpec{}}
+		}, false},
+		{"it is deleted", func(n *v1alpha1.Node, _ *v1alpha1.Cluster) {
+			n.Status.Phase, n.DeletionTimestamp = v1alpha1.PhaseWaking, stamped(0)
+		}, false},
+		{"the Node was paused meanwhile", func(n *v1alpha1.Node, _ *v1alpha1.Cluster) { n.Status.Repair, n.Annotations = wake, paused }, false},
+		{"the Cluster was paused meanwhile", func(n *v1alpha1.Node, c *v1alpha1.Cluster) {
+			n.Status.Phase, c.Annotations = v1alpha1.PhaseWaking, paused
+		}, false},
+	} {
+		n, cluster := v1alpha1.Node{ObjectMeta: metav1.ObjectMeta{Name: "beta"}}, v1alpha1.Cluster{}
+		c.change(&n, &cluster)
+		s, err := newSnapshot([]v1alpha1.Cluster{cluster}, nil, []v1alpha1.Node{n}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := asleep(s)["beta"] != nil; got != c.want {
+			t.Errorf("%s: woken %t, want %t", c.reason, got, c.want)
+		}
+	}
+	if got := asleep(nil); len(got) != 0 {
+		t.Errorf("before anything was read: %v", got)
+	}
+}
+
 func TestWhatTwoPodsSawIsMergedByStage(t *testing.T) {
 	dhcp := pxe.Observation{Time: t0, Stage: pxe.StageDHCP, Message: "UEFI amd64: told to load snponly.efi",
 		Machine: pxe.Machine{UUID: "4c4c4544-0033-3510-8054-b4c04f4d3132", Arch: pxe.AMD64, Firmware: pxe.FirmwareUEFI}}

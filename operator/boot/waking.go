@@ -11,7 +11,7 @@ import (
 )
 
 // asleep are the machines that are to be woken from here, by name: those that the
-// operator says are to be woken, by Wake-on-LAN.
+// operator says are to be woken, by Wake-on-LAN, and that nobody has paused since.
 func asleep(s *snapshot) map[string]*v1alpha1.Node {
 	all := map[string]*v1alpha1.Node{}
 	if s == nil {
@@ -19,11 +19,19 @@ func asleep(s *snapshot) map[string]*v1alpha1.Node {
 	}
 	for i := range s.inventory.Nodes {
 		n := &s.inventory.Nodes[i]
-		if (n.Status.Phase == v1alpha1.PhaseWaking || n.Status.Repair.Wakes()) && n.DeletionTimestamp.IsZero() && power.MeansOf(n) == power.MeansWakeOnLAN {
+		if (n.Status.Phase == v1alpha1.PhaseWaking || n.Status.Repair.Wakes()) && n.DeletionTimestamp.IsZero() && power.MeansOf(n) == power.MeansWakeOnLAN && !isPaused(s, n) {
 			all[n.Name] = n
 		}
 	}
 	return all
+}
+
+func isPaused(s *snapshot, n *v1alpha1.Node) bool {
+	_, paused := n.Annotations[v1alpha1.AnnotationPaused]
+	if s.cluster != nil && !paused {
+		_, paused = s.cluster.Annotations[v1alpha1.AnnotationPaused]
+	}
+	return paused
 }
 
 // waking sends magic packets to machines as long as the operator says that they are
