@@ -88,6 +88,10 @@ type reconciler struct {
 	swept  bool
 	traces map[string]bool
 	offers map[string]offered
+
+	// began is when this operator did. refusals are the last ones that were told of.
+	began    time.Time
+	refusals map[string]time.Time
 }
 
 // Setup adds the controller to a manager.
@@ -120,7 +124,7 @@ func Setup(mgr ctrl.Manager, o Options) error {
 		Options: o, cached: mgr.GetClient(), events: mgr.GetEventRecorderFor(Manager),
 		store:  claims.New(mgr.GetClient(), o.Live, o.PXENamespace),
 		live:   view{reader: o.Live, store: claims.New(o.Live, o.Live, o.PXENamespace), live: true},
-		traces: map[string]bool{}, offers: map[string]offered{},
+		traces: map[string]bool{}, offers: map[string]offered{}, began: o.Now(), refusals: map[string]time.Time{},
 	}
 	reader := client.Reader(mgr.GetClient())
 	census.reader.Store(&reader)
@@ -144,6 +148,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if err != nil || d == nil {
 		return reconcile.Result{}, err
 	}
+	r.tellRefusal(d.m.node)
 	return r.carryOut(ctx, d)
 }
 
@@ -242,4 +247,5 @@ func ignoreConflict(err error) error {
 func (r *reconciler) forget(name string) {
 	delete(r.traces, name)
 	delete(r.offers, name)
+	delete(r.refusals, name)
 }

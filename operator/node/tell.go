@@ -10,6 +10,7 @@ import (
 
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
 	"github.com/rhizome-dev/rhizome/internal/provision"
+	"github.com/rhizome-dev/rhizome/pxe"
 )
 
 // news is something that happened to a machine.
@@ -86,6 +87,37 @@ func (r *reconciler) tell(n *v1alpha1.Node, all []news) {
 		if one.reason != "" {
 			r.events.Event(n, one.kind, one.reason, one.message)
 		}
+	}
+}
+
+// refusalsAgain is how long ago a refusal may be that an operator tells of when it
+// starts: rather twice than never.
+const refusalsAgain = 10 * time.Minute
+
+// refusedSince is what was last refused to the machine, or to somebody in its name,
+// after a time; nil: nothing was.
+func refusedSince(n *v1alpha1.Node, at time.Time) *v1alpha1.BootStage {
+	if n.Status.Boot == nil {
+		return nil
+	}
+	for i := range n.Status.Boot.Stages {
+		if s := &n.Status.Boot.Stages[i]; s.Stage == string(pxe.StageRefused) && s.At.After(at) {
+			return s
+		}
+	}
+	return nil
+}
+
+// tellRefusal tells of a refusal that the PXE pods wrote down, once. They make no
+// events: whoever takes one over is to have no right that it can do without.
+func (r *reconciler) tellRefusal(n *v1alpha1.Node) {
+	told, ok := r.refusals[n.Name]
+	if !ok {
+		told = r.began.Add(-refusalsAgain)
+	}
+	if s := refusedSince(n, told); s != nil {
+		r.refusals[n.Name] = s.At.Time
+		r.tell(n, []news{{kind: corev1.EventTypeWarning, reason: "Refused", message: clip(or(s.Message, "a request was refused"), 1000)}})
 	}
 }
 
