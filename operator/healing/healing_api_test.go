@@ -254,6 +254,9 @@ func TestAPersonsWordThatAMachineIsOff(t *testing.T) {
 	})
 	w.die(time.Minute, "w1")
 	w.repair("w1", "False Observing")
+	if c := meta.FindStatusCondition(w.node("w1").Status.Conditions, v1alpha1.ConditionHealthy); c == nil || !strings.Contains(c.Message, "rule 9: ") {
+		t.Errorf("the condition Healthy does not say why its pods stay: %+v", c)
+	}
 	if w.core("w1").Annotations[v1alpha1.AnnotationFenced] != "" {
 		t.Error("what was said of another failure was taken for a proof")
 	}

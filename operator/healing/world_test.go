@@ -223,7 +223,7 @@ func (w *world) watched(name string) {
 	since := "since " + w.clock().UTC().Format(time.RFC3339)
 	w.eventually("the clock over "+name, func() string {
 		c := meta.FindStatusCondition(w.node(name).Status.Conditions, v1alpha1.ConditionHealthy)
-		if c == nil || !strings.HasSuffix(c.Message, since) {
+		if c == nil || !strings.Contains(c.Message, since) {
 			return fmt.Sprintf("the condition is %+v, want %s", c, since)
 		}
 		return ""
