@@ -311,10 +311,7 @@ func (h *healing) heal(ctx context.Context, p patient) error {
 		fmt.Printf("\n%s was wiped at %s, and healed.\n", p.Name, w.At.Format(time.TimeOnly))
 		return nil
 	case !known || core != nil && core.UID == w.UID && isReady(core):
-		if n == nil || core == nil || !isReady(core) {
-			return fmt.Errorf("%s is no Ready member, and was not wiped: `%s kubectl describe rnode %[1]s`", p.Name, h.lab)
-		}
-		if w, err = h.wipe(ctx, p, core); err != nil {
+		if w, err = h.wipe(ctx, p); err != nil {
 			return err
 		}
 	default:
@@ -365,13 +362,41 @@ func (h *healing) read(ctx context.Context, name string) (*v1alpha1.Node, *corev
 	return n, core, nil
 }
 
-// wipe pulls a machine's plug and blanks its disk.
-func (h *healing) wipe(ctx context.Context, p patient, core *corev1.Node) (wiped, error) {
+// members are whether all machines are Ready members, to which nothing is being done.
+func (h *healing) members(ctx context.Context) (facts []fact) {
+	for _, m := range h.state.Machines {
+		n, core, err := h.read(ctx, m.Name)
+		f := fact{name: m.Name, line: "is no Ready member, or is being repaired", check: "kubectl describe rnode " + m.Name}
+		switch {
+		case err != nil:
+			f.line = "the API server does not answer"
+		case n != nil && core != nil && isReady(core) && (n.Status.Repair == nil || n.Status.Repair.Action == ""):
+			f.line, f.ready = "is a Ready member", true
+		}
+		facts = append(facts, f)
+	}
+	return facts
+}
+
+// wipe pulls a machine's plug and blanks its disk, once all members are well: a second
+// one that is sick would be a storm.
+func (h *healing) wipe(ctx context.Context, p patient) (wiped, error) {
 	if p.crowded {
 		err := h.phases.run("crowding", func() error { return h.crowd(ctx, p.Name) })
 		if err != nil {
 			return wiped{}, err
 		}
+	}
+	fmt.Println()
+	if err := h.await(ctx, h.members); err != nil {
+		return wiped{}, err
+	}
+	_, core, err := h.read(ctx, p.Name)
+	if err != nil {
+		return wiped{}, err
+	}
+	if core == nil {
+		return wiped{}, fmt.Errorf("%s was a Ready member, and is gone: run it again", p.Name)
 	}
 	on, err := h.ours(ctx)
 	if err != nil {
