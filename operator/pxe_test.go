@@ -375,4 +375,48 @@ func TestThePXEPodsMayDoNoMore(t *testing.T) {
 			t.Errorf("it may %v", no)
 		}
 	}
+
+	// Of a status they change what they report.
+	w.make(t, debian(), cluster("home"), machine("alpha", "52:54:00:00:00:01", "192.168.1.10"))
+	for _, c := range []struct {
+		object client.Object
+		status string
+		may    bool
+	}{
+		{&v1alpha1.Node{}, `"boot": {"stage": "DHCP"}`, true},
+		{&v1alpha1.Node{}, `"reach": [{"from": "beta", "at": "2026-03-01T12:00:00Z", "answer": "Nothing"}]`, true},
+		{&v1alpha1.Node{}, `"boot": null`, true},
+		{&v1alpha1.Node{}, `"phase": "Failed"`, false},
+		{&v1alpha1.Node{}, `"boot": {"stage": "Config"}, "conditions": [{"type": "Removal", "status": "True", "reason": "Draining", "message": "", "lastTransitionTime": "2026-03-01T12:00:00Z"}]`, false},
+		{&v1alpha1.Node{}, `"repair": {"reinstall": "now"}`, false},
+		{&v1alpha1.Cluster{}, `"pxe": [{"node": "alpha", "pod": "pxe-1", "address": "192.168.1.10", "ready": true}]`, true},
+		{&v1alpha1.Cluster{}, `"discovered": [{"mac": "52:54:00:00:00:99", "firstSeen": "2026-03-01T12:00:00Z", "lastSeen": "2026-03-01T12:00:00Z"}]`, true},
+		{&v1alpha1.Cluster{}, `"endpoint": "https://192.168.1.66:6443"`, false},
+	} {
+		c.object.SetName("home")
+		if _, ok := c.object.(*v1alpha1.Node); ok {
+			c.object.SetName("alpha")
+		}
+		eventually(t, c.status, func() string {
+			// The API server takes a moment until it knows the policies.
+			err := pods.Status().Patch(t.Context(), c.object.DeepCopyObject().(client.Object), client.RawPatch("application/merge-patch+json", []byte(`{"status": {`+c.status+`}}`)))
+			switch {
+			case c.may && err != nil:
+				return err.Error()
+			case !c.may && err == nil:
+				return "it may"
+			case !c.may && (!apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "PXE pods change only status.")):
+				return err.Error()
+			}
+			return ""
+		})
+	}
+	// Nor do they take away what others wrote.
+	if err := w.Status().Patch(t.Context(), &v1alpha1.Node{ObjectMeta: metav1.ObjectMeta{Name: "alpha"}}, client.RawPatch("application/merge-patch+json", []byte(`{"status": {"phase": "Ready"}}`))); err != nil {
+		t.Fatal(err)
+	}
+	err = pods.Status().Patch(t.Context(), &v1alpha1.Node{ObjectMeta: metav1.ObjectMeta{Name: "alpha"}}, client.RawPatch("application/merge-patch+json", []byte(`{"status": {"phase": null}}`)))
+	if !apierrors.IsForbidden(err) {
+		t.Errorf("a phase is taken away: %v", err)
+	}
 }

@@ -35,7 +35,8 @@ import (
 // service account of its own:
 //
 //	rhizome.dev nodes, clusters, operatingsystems: get, list, watch
-//	rhizome.dev nodes/status, clusters/status: get, patch
+//	rhizome.dev nodes/status, clusters/status: get, patch; an admission policy lets
+//		them change boot, reach, pxe and discovered
 //	secrets, in its own namespace: get, list, watch, update
 
 // pod is the program and its parts.

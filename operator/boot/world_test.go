@@ -23,12 +23,14 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
+	"github.com/rhizome-dev/rhizome/chart"
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
 	"github.com/rhizome-dev/rhizome/internal/claims"
 	"github.com/rhizome-dev/rhizome/internal/names"
@@ -62,7 +64,7 @@ var worlds atomic.Int32
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha1.AddToScheme, rbacv1.AddToScheme, authenticationv1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha1.AddToScheme, authenticationv1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
@@ -126,25 +128,20 @@ func (w *world) declared() []client.Object {
 	}
 }
 
-// grant makes the service account of the PXE pods with the rights that the package
-// says they need.
+// grant makes the service account of the PXE pods with the rights that the chart gives
+// it, and no more.
 func (w *world) grant() {
 	w.t.Helper()
-	name := metav1.ObjectMeta{Name: names.PXEDeployment, Namespace: w.namespace}
-	global := metav1.ObjectMeta{Name: w.namespace}
-	subject := []rbacv1.Subject{{Kind: "ServiceAccount", Name: name.Name, Namespace: w.namespace}}
-	w.make(
-		&rbacv1.ClusterRole{ObjectMeta: global, Rules: []rbacv1.PolicyRule{
-			{APIGroups: []string{"rhizome.dev"}, Resources: []string{"nodes", "clusters", "operatingsystems"}, Verbs: []string{"get", "list", "watch"}},
-			{APIGroups: []string{"rhizome.dev"}, Resources: []string{"nodes/status", "clusters/status"}, Verbs: []string{"get", "patch"}},
-		}},
-		&rbacv1.ClusterRoleBinding{ObjectMeta: global, Subjects: subject, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: global.Name}},
-		&rbacv1.Role{ObjectMeta: name, Rules: []rbacv1.PolicyRule{
-			{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get", "list", "watch", "update"}},
-		}},
-		&rbacv1.RoleBinding{ObjectMeta: name, Subjects: subject, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name.Name}},
-	)
-	w.config = kube.As(w.t, w.admin, w.namespace, name.Name)
+	text, err := chart.Render(w.namespace, "rhizome-system", map[string]any{"pxe": map[string]any{"namespace": w.namespace}})
+	w.must(err)
+	for document := range strings.SplitSeq("\n"+text, "\n---\n") {
+		o := &unstructured.Unstructured{}
+		w.must(yaml.Unmarshal([]byte(document), &o.Object))
+		if o.GetLabels()["app.kubernetes.io/component"] == "pxe" {
+			w.must(w.Patch(w.t.Context(), o, client.Apply, client.FieldOwner("test"), client.ForceOwnership))
+		}
+	}
+	w.config = kube.As(w.t, w.admin, w.namespace, names.PXEDeployment)
 }
 
 // certify writes the serving certificate with a serial number.
