@@ -55,7 +55,7 @@ func newMetrics() *metrics {
 		mediaMissing: gauge("media_files_missing", "Files that a waiting machine needs and that are not here yet."),
 		mediaWanted:  gauge("media_files_wanted", "Files that waiting machines need."),
 		magic:        counter("magic_packet_rounds_total", "Rounds of magic packets sent to wake machines."),
-		writes:       counters("status_writes_total", "Writes of what was seen to the API, by object (node, discovered, pod) and result (written, failed).", "object", "result"),
+		writes:       counters("status_writes_total", "Writes of what was seen to the API, by object (node, discovered, pod, reach) and result (written, failed).", "object", "result"),
 		ready:        gauge("pxe_ready", "1 while this pod serves all that a declared machine may need, else 0."),
 	}
 	m.registry.MustRegister(m.packets, m.tftp, m.http, m.sent, m.boots, m.consumed, m.exchanged, m.refusals, m.mediaFetched,

@@ -122,7 +122,9 @@ func (p *prober) round(ctx context.Context) {
 func (p *prober) write(ctx context.Context, node string, answer *v1alpha1.Reach) {
 	err := merged(ctx, p.reader, p.live, client.ObjectKey{Name: node}, func(n *v1alpha1.Node) bool {
 		next, changed := reached(n.Status.Reach, p.node, answer, triesBetweenAnswers*p.every)
-		n.Status.Reach = next
+		if n.Status.Reach = next; changed {
+			p.metrics.writes.WithLabelValues("reach", "written").Inc()
+		}
 		return changed
 	})
 	if err != nil && ctx.Err() == nil {
