@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
@@ -42,22 +44,9 @@ func TestReplayedStolenAndExpiredClaimsAreRefused(t *testing.T) {
 	service, ca := w.service()
 
 	w.refused(thief, ca, service+"/v1/credentials", stolen.ID, "a stolen claim that was not used yet")
+	w.told(victim, "10.77.0.66")
 	w.refused(thief, ca, service+"/v1/credentials", "a-guess", "a guessed claim")
 	w.refusedReport(thief, ca, service+"/v1/report", stolen.ID)
-	w.await("the refusals to be told in the Node's status", time.Minute, func(ctx context.Context) []string {
-		nodes, err := w.nodes(ctx)
-		if err != nil {
-			return []string{err.Error()}
-		}
-		if b := nodes[victim].Status.Boot; b != nil {
-			for _, s := range b.Stages {
-				if s.Stage == string(pxe.StageRefused) && strings.Contains(s.Message, "10.77.0.66") {
-					return nil
-				}
-			}
-		}
-		return []string{fmt.Sprintf("it says %+v", nodes[victim].Status.Boot)}
-	})
 
 	w.cut(victim, false)
 	w.awaitMembers(4*time.Minute, first, victim)
@@ -100,7 +89,34 @@ func TestReplayedStolenAndExpiredClaimsAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.refused(&machine.Machine{Name: "impostor", Host: host}, ca, service+"/v1/credentials", old.ID, "an expired claim")
+	w.told(late, provision.RuleClaimExpired)
 	w.settle()
+}
+
+// told waits until a refusal of which this is said stands in the Node's status, and is
+// an event of it.
+func (w *world) told(name, what string) {
+	w.t.Helper()
+	w.await("the refusal to be told of: "+what, time.Minute, func(ctx context.Context) (lack []string) {
+		nodes, err := w.nodes(ctx)
+		if err != nil {
+			return []string{err.Error()}
+		}
+		b := nodes[name].Status.Boot
+		if b == nil || !slices.ContainsFunc(b.Stages, func(s v1alpha1.BootStage) bool {
+			return s.Stage == string(pxe.StageRefused) && strings.Contains(s.Message, what)
+		}) {
+			lack = append(lack, fmt.Sprintf("the status says %+v", b))
+		}
+		events, err := w.kube.CoreV1().Events(metav1.NamespaceDefault).List(ctx, metav1.ListOptions{FieldSelector: "reason=Refused,involvedObject.name=" + name})
+		if err != nil {
+			return append(lack, err.Error())
+		}
+		if !slices.ContainsFunc(events.Items, func(e corev1.Event) bool { return strings.Contains(e.Message, what) }) {
+			lack = append(lack, fmt.Sprintf("no event of %d says so", len(events.Items)))
+		}
+		return lack
+	})
 }
 
 // claim is a machine's current claim.

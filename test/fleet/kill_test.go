@@ -19,9 +19,42 @@ import (
 
 // Whatever is killed as a machine enters a phase (the operator, the PXE pods, the
 // machine itself), the cluster ends with exactly the declared members and without
-// an installation that no claim permitted. The order is random; its seed is
-// printed, and RHIZOME_FLEET_SEED sets it.
+// an installation that no claim permitted.
 func TestEveryProcessKilledAtEveryPhaseBoundaryEndsInTheDeclaredMembers(t *testing.T) {
+	order := shuffled(t)
+	w := newWorld(t, options{servers: 2, workers: 8, growth: "{maxConcurrent: 4}"})
+	w.maximum = 4
+	w.seed()
+	// A worker's machine: that of a server is the next test's.
+	k := newKiller(w, order, func(next kill, role v1alpha1.Role) bool {
+		return next.Victim != theMachine || role == v1alpha1.Worker
+	}, theOperator, thePXEPods, theMachine)
+	w.declare(w.names("")[1:]...)
+	w.awaitMembers(25*time.Minute, w.names("")...)
+	w.isOneCluster()
+	w.settle()
+	k.end(10)
+}
+
+// So it is when a server loses its power as it enters a phase, with k3s, etcd and the
+// PXE pod on it; and when the one that the others join by does.
+func TestServersKilledAtEveryPhaseBoundaryEndInOneCluster(t *testing.T) {
+	order := shuffled(t)
+	// An attempt that the dark ends counts.
+	w := newWorld(t, options{servers: 2, workers: 1, pxe: "{maxAttempts: 6}"})
+	w.seed()
+	k := newKiller(w, order, func(_ kill, role v1alpha1.Role) bool { return role == v1alpha1.ControlPlane }, theMachine, theFirstServer)
+	w.declare(w.names("")[1:]...)
+	w.awaitMembers(25*time.Minute, w.names("")...)
+	w.isOneCluster()
+	w.settle()
+	k.end(6)
+}
+
+// shuffled is the order in which kills befall who enters their phase: random, by a
+// seed that is printed and that RHIZOME_FLEET_SEED sets.
+func shuffled(t *testing.T) *rand.Rand {
+	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	if given := os.Getenv("RHIZOME_FLEET_SEED"); given != "" {
 		var err error
@@ -30,21 +63,7 @@ func TestEveryProcessKilledAtEveryPhaseBoundaryEndsInTheDeclaredMembers(t *testi
 		}
 	}
 	t.Logf("RHIZOME_FLEET_SEED=%d", seed)
-	w := newWorld(t, options{servers: 2, workers: 8, growth: "{maxConcurrent: 4}"})
-	w.maximum = 4
-	w.seed()
-	k := newKiller(w, rand.New(rand.NewPCG(seed, 0)))
-	w.declare(w.names("")[1:]...)
-	w.awaitMembers(25*time.Minute, w.names("")...)
-	w.isOneCluster()
-	w.settle()
-	for _, left := range k.end() {
-		// Phases that last no time are skipped by whoever writes the status.
-		t.Logf("was not met: %+v", left)
-	}
-	if k.done < 10 {
-		t.Errorf("only %d kills: this proves little", k.done)
-	}
+	return rand.New(rand.NewPCG(seed, 0))
 }
 
 // kill is what dies when a machine enters a phase.
@@ -55,14 +74,16 @@ type kill struct {
 
 // The victims.
 const (
-	theOperator = "the operator"
-	thePXEPods  = "the PXE pods"
-	theMachine  = "the machine"
+	theOperator    = "the operator"
+	thePXEPods     = "the PXE pods"
+	theMachine     = "the machine"
+	theFirstServer = "the first server"
 )
 
 // killer kills, each victim at each phase, as machines enter it.
 type killer struct {
 	w      *world
+	may    func(kill, v1alpha1.Role) bool // who enters the phase has this role
 	mu     sync.Mutex
 	order  []kill
 	phases map[string]v1alpha1.Phase
@@ -70,9 +91,9 @@ type killer struct {
 	stop   func()
 }
 
-func newKiller(w *world, order *rand.Rand) *killer {
-	k := &killer{w: w, phases: map[string]v1alpha1.Phase{}}
-	for _, victim := range []string{theOperator, thePXEPods, theMachine} {
+func newKiller(w *world, order *rand.Rand, may func(kill, v1alpha1.Role) bool, victims ...string) *killer {
+	k := &killer{w: w, may: may, phases: map[string]v1alpha1.Phase{}}
+	for _, victim := range victims {
 		for _, phase := range []v1alpha1.Phase{v1alpha1.PhaseClaimed, v1alpha1.PhaseWaking, v1alpha1.PhaseBooting, v1alpha1.PhaseInstalling, v1alpha1.PhaseJoining, v1alpha1.PhaseReady} {
 			k.order = append(k.order, kill{victim, phase})
 		}
@@ -113,9 +134,7 @@ func (k *killer) entered(n *v1alpha1.Node) {
 	}
 	k.phases[n.Name] = n.Status.Phase
 	for i, next := range k.order {
-		// One machine at a time goes without power, and no server: that is another
-		// test's.
-		if next.Phase != n.Status.Phase || next.Victim == theMachine && n.Spec.Role == v1alpha1.ControlPlane {
+		if next.Phase != n.Status.Phase || !k.may(next, n.Spec.Role) {
 			continue
 		}
 		k.order = append(k.order[:i:i], k.order[i+1:]...)
@@ -127,15 +146,35 @@ func (k *killer) entered(n *v1alpha1.Node) {
 		case thePXEPods:
 			k.w.kill(names.DefaultPXENamespace)
 		case theMachine:
-			m := k.w.machines[n.Name]
-			m.Cut()
-			time.AfterFunc(2*time.Second, m.PressPower)
+			k.w.powerCut(n.Name)
+		case theFirstServer:
+			k.w.powerCut(first)
 		}
 		return
 	}
 }
 
-func (k *killer) end() []kill {
+// powerCut takes a machine's power away for two seconds.
+func (w *world) powerCut(name string) {
+	m := w.machines[name]
+	// What is cut off so ends no connection.
+	w.ways.close(m.Address.Addr())
+	m.Cut()
+	time.AfterFunc(2*time.Second, func() {
+		m.PressPower()
+		w.ways.reopen(m.Address.Addr())
+	})
+}
+
+// end wants so many kills at least: phases that last no time are skipped by whoever
+// writes the status.
+func (k *killer) end(least int) {
 	k.stop()
-	return k.order
+	k.w.t.Helper()
+	for _, left := range k.order {
+		k.w.t.Logf("was not met: %+v", left)
+	}
+	if k.done < least {
+		k.w.t.Errorf("only %d kills: this proves little", k.done)
+	}
 }
