@@ -580,6 +580,8 @@ chmod 0700 "$root"/root/.ssh
 : >/target/etc/resolv.conf
 echo nameserver 192.168.1.1 >>/target/etc/resolv.conf
 echo nameserver 9.9.9.9 >>/target/etc/resolv.conf
+# Upgrades of the loader leave the firmware's boot order alone, as the installer did.
+printf '%s grub2/update_nvram boolean false\n' grub-efi-amd64 grub-efi-arm64 | chroot /target debconf-set-selections || :
 : >/tmp/rhizome/over
 /tmp/rhizome/rhizome-installer installed
 RHIZOME-PART-END
