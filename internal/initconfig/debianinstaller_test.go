@@ -17,11 +17,14 @@ const initrd = "/usr/lib/debian-installer/images/12/amd64/text/debian-installer/
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if dir, err := unpacked(); err == nil {
-		_ = os.RemoveAll(dir) // a leftover of a test in /tmp
+	if unpackedInto != "" {
+		_ = os.RemoveAll(unpackedInto) // a leftover of a test in /tmp
 	}
 	os.Exit(code)
 }
+
+// unpackedInto is where unpacked did its work; empty: it was not asked to.
+var unpackedInto string
 
 // unpacked is the Debian Installer's own system, without its drivers, and a program
 // beside it that runs its shell there. /tmp is the same inside and outside.
@@ -47,6 +50,7 @@ chmod 0755 shell`
 		_ = os.RemoveAll(dir)
 		return "", fmt.Errorf("cannot unpack %s: %w\n%s", initrd, err, out)
 	}
+	unpackedInto = dir
 	return dir, nil
 })
 
