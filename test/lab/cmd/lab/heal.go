@@ -148,12 +148,7 @@ func (h *healing) connect(kubeconfig string) error {
 	if err != nil {
 		return err
 	}
-	var addresses []string
-	for _, m := range h.state.Machines {
-		if m.Role != "Worker" {
-			addresses = append(addresses, net.JoinHostPort(m.Address, "6443"))
-		}
-	}
+	addresses := h.state.servers()
 	config.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return dialAny(ctx, network, addresses)
 	}
@@ -166,21 +161,6 @@ func (h *healing) connect(kubeconfig string) error {
 	}
 	h.api, err = client.New(config, client.Options{Scheme: scheme})
 	return err
-}
-
-// dialAny connects to the first of some addresses that takes a connection.
-func dialAny(ctx context.Context, network string, addresses []string) (net.Conn, error) {
-	var errs []error
-	for _, a := range addresses {
-		trying, cancel := context.WithTimeout(ctx, 5*time.Second)
-		conn, err := (&net.Dialer{}).DialContext(trying, network, a)
-		cancel()
-		if err == nil {
-			return conn, nil
-		}
-		errs = append(errs, err)
-	}
-	return nil, errors.Join(errs...)
 }
 
 // remember reads who was wiped by an earlier run.

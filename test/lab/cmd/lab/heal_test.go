@@ -305,4 +305,13 @@ func TestWhicheverServerAnswersIsUsed(t *testing.T) {
 	if _, err := dialAny(t.Context(), "tcp", []string{gone.Addr().String()}); err == nil {
 		t.Error("connected to nobody")
 	}
+	there, away := listener.Addr().String(), gone.Addr().String()
+	for _, tc := range []struct {
+		servers []string
+		want    string
+	}{{[]string{away, there}, there}, {[]string{there, away}, ""}, {[]string{away}, ""}, {[]string{there}, ""}, {[]string{away, away}, ""}} {
+		if got := another(t.Context(), tc.servers); got != tc.want {
+			t.Errorf("of the servers %v kubectl asks %q in place of the first, want %q", tc.servers, got, tc.want)
+		}
+	}
 }

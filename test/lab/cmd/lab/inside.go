@@ -5,11 +5,13 @@ package main
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/kubectl/pkg/cmd"
@@ -72,12 +74,52 @@ func insideCommand() *cobra.Command {
 		Use:                "kubectl-inside",
 		Hidden:             true,
 		DisableFlagParsing: true,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
+			_, s, err := readState()
+			if err != nil {
+				return err
+			}
 			// kubectl takes its arguments, and the way to itself, from os.Args.
-			os.Args = append([]string{"kubectl"}, args...)
+			os.Args = []string{"kubectl"}
+			if other := another(c.Context(), s.servers()); other != "" {
+				os.Args = append(os.Args, "--server=https://"+other)
+			}
+			os.Args = append(os.Args, args...)
 			return cmd.NewDefaultKubectlCommand().Execute()
 		},
 	}
+}
+
+// another is the first server that takes a connection in place of the first, which the
+// kubeconfig names; empty: that one does, or none.
+func another(ctx context.Context, servers []string) string {
+	if len(servers) < 2 {
+		return ""
+	}
+	conn, err := dialAny(ctx, "tcp", servers)
+	if err != nil {
+		return ""
+	}
+	defer conn.Close()
+	if at := conn.RemoteAddr().String(); at != servers[0] {
+		return at
+	}
+	return ""
+}
+
+// dialAny connects to the first of some addresses that takes a connection.
+func dialAny(ctx context.Context, network string, addresses []string) (net.Conn, error) {
+	var errs []error
+	for _, a := range addresses {
+		trying, cancel := context.WithTimeout(ctx, 5*time.Second)
+		conn, err := (&net.Dialer{}).DialContext(trying, network, a)
+		cancel()
+		if err == nil {
+			return conn, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
 }
 
 // runInside runs a program on the lab's network with this terminal, and waits.

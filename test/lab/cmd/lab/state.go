@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -167,6 +168,17 @@ func processesIn(namespace string) ([]processID, error) {
 // seeded is the machine that the bootstrapper turns into a cluster; the others are
 // committed to git once it is one.
 func (s state) seeded() machineState { return s.Machines[0] }
+
+// servers are where the API servers listen, the first machine's first.
+func (s state) servers() []string {
+	var all []string
+	for _, m := range s.Machines {
+		if m.Role != "Worker" {
+			all = append(all, net.JoinHostPort(m.Address, "6443"))
+		}
+	}
+	return all
+}
 
 func (m machineState) node() repository.Node {
 	return repository.Node{Name: m.Name, Role: m.Role, MAC: m.MAC, Address: m.Address, Serial: m.Disk}
