@@ -34,6 +34,7 @@ func ended(phase string) func(string) bool {
 // the seed is killed at the end of every one of its phases, and in the middle of
 // the installation as well.
 func TestAMachineBecomesAClusterAlthoughTheSeedIsKilledAtEveryPhaseBoundary(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, repository.Options{}, repository.Node{Name: "node1", MAC: "52:54:00:00:00:11", Address: "10.77.0.10", Serial: "node1-disk0"})
 	node := s.machine(t, lab.MachineConfig{Name: "node1", MAC: mustMAC("52:54:00:00:00:11")})
 
@@ -122,53 +123,39 @@ func TestAMachineBecomesAClusterAlthoughTheSeedIsKilledAtEveryPhaseBoundary(t *t
 
 // The other loader and the other firmware, to the point where the machine runs
 // from its own disk and has exchanged its claim: until then everything depends
-// on the firmware, and after it nothing does. Beside it stand a machine that is
-// not declared and one that is declared and has no claim: both stay blank.
-func TestEveryLoaderAndFirmwareInstallsOnlyTheMachineWithTheClaim(t *testing.T) {
+// on the firmware, and after it nothing does.
+func TestEveryLoaderAndFirmwareInstalls(t *testing.T) {
+	t.Parallel()
 	cases := []struct {
 		name     string
 		firmware lab.Firmware
 		loader   string
 		form     func(*testing.T, lab.OSImage) lab.OSImage
 		after    string
+		beside   bool // machines that are to be refused
 	}{
-		{"GRUB on UEFI", lab.UEFI, "GRUB", nil, ""},
-		{"iPXE on BIOS", lab.BIOS, "IPXE", nil, ""},
-		{"iPXE on UEFI, from a qcow2 file into the system by kexec", lab.UEFI, "IPXE", asQcow2, "Kexec"},
+		{"GRUB on UEFI", lab.UEFI, "GRUB", nil, "", false},
+		{"iPXE on BIOS, and only the machine with the claim", lab.BIOS, "IPXE", nil, "", true},
+		{"iPXE on UEFI, from a qcow2 file into the system by kexec", lab.UEFI, "IPXE", asQcow2, "Kexec", false},
 	}
 	for _, test := range cases {
 		t.Run(test.name, func(t *testing.T) {
-			s := newSiteOf(t, test.form, repository.Options{Loader: test.loader, AfterInstall: test.after},
-				repository.Node{Name: "node1", MAC: "52:54:00:00:00:11", Address: "10.77.0.10", Serial: "node1-disk0"},
-				repository.Node{Name: "waiting", Role: "Worker", MAC: "52:54:00:00:00:12", Address: "10.77.0.11"})
+			nodes := []repository.Node{{Name: "node1", MAC: "52:54:00:00:00:11", Address: "10.77.0.10", Serial: "node1-disk0"}}
+			if test.beside {
+				nodes = append(nodes, repository.Node{Name: "waiting", Role: "Worker", MAC: "52:54:00:00:00:12", Address: "10.77.0.11"})
+			}
+			s := newSiteOf(t, test.form, repository.Options{Loader: test.loader, AfterInstall: test.after}, nodes...)
 			node := s.machine(t, lab.MachineConfig{Name: "node1", MAC: mustMAC("52:54:00:00:00:11"), Firmware: test.firmware})
-			// Small machines: they are only to be refused.
-			waiting := s.machine(t, lab.MachineConfig{Name: "waiting", MAC: mustMAC("52:54:00:00:00:12"), Firmware: lab.BIOS, Memory: 512, CPUs: 1})
-			stranger := s.machine(t, lab.MachineConfig{Name: "stranger", MAC: mustMAC("52:54:00:00:00:99"), Firmware: lab.BIOS, Memory: 512, CPUs: 1})
 
 			r := s.seed(t)
-			if _, ok := r.waitLine(t.Context(), ended("claim")); !ok {
-				t.Fatal("no claim was opened")
-			}
-			for _, m := range []*lab.Machine{waiting, stranger} {
-				if err := m.PowerOn(t.Context()); err != nil {
-					t.Fatal(err)
-				}
+			areRefused := func() {}
+			if test.beside {
+				areRefused = s.powerOnRefused(t, r)
 			}
 			if _, ok := r.waitLine(t.Context(), ended("install")); !ok {
 				t.Fatalf("the machine was not installed; its console: %s", node.SerialLog())
 			}
-			for _, m := range []*lab.Machine{waiting, stranger} {
-				m.PowerOff()
-				if blank, err := isBlank(m.DiskPath(0)); err != nil || !blank {
-					t.Errorf("%s has no claim, and its disk is not blank any more (%v)", m.Config.Name, err)
-				}
-			}
-			// It asked for a boot long ago by now.
-			said := "waiting (52:54:00:00:00:12) is declared and not the first node"
-			if n := strings.Count(r.output(), said); n != 1 {
-				t.Errorf("the seed named the declared machine without a claim %d times, want once: %q", n, said)
-			}
+			areRefused()
 			if _, ok := r.waitLine(t.Context(), func(line string) bool {
 				return strings.Contains(line, "exchanged its claim")
 			}); !ok {
@@ -182,6 +169,37 @@ func TestEveryLoaderAndFirmwareInstallsOnlyTheMachineWithTheClaim(t *testing.T) 
 				t.Errorf("the machine went into its system by kexec: %v", byKexec)
 			}
 		})
+	}
+}
+
+// powerOnRefused turns on, while the first machine's claim is open, one that is
+// declared and has no claim and one that is not declared. What it returns is called
+// when the first machine is installed, and looks whether the others are still blank.
+func (s *site) powerOnRefused(t *testing.T, r *run) (judge func()) {
+	t.Helper()
+	if _, ok := r.waitLine(t.Context(), ended("claim")); !ok {
+		t.Fatal("no claim was opened")
+	}
+	// Small machines: they are only to be refused.
+	waiting := s.machine(t, lab.MachineConfig{Name: "waiting", MAC: mustMAC("52:54:00:00:00:12"), Firmware: lab.BIOS, Memory: 512, CPUs: 1})
+	stranger := s.machine(t, lab.MachineConfig{Name: "stranger", MAC: mustMAC("52:54:00:00:00:99"), Firmware: lab.BIOS, Memory: 512, CPUs: 1})
+	for _, m := range []*lab.Machine{waiting, stranger} {
+		if err := m.PowerOn(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return func() {
+		for _, m := range []*lab.Machine{waiting, stranger} {
+			m.PowerOff()
+			if blank, err := isBlank(m.DiskPath(0)); err != nil || !blank {
+				t.Errorf("%s has no claim, and its disk is not blank any more (%v)", m.Config.Name, err)
+			}
+		}
+		// They asked for a boot long ago by now.
+		said := "waiting (52:54:00:00:00:12) is declared and not the first node"
+		if n := strings.Count(r.output(), said); n != 1 {
+			t.Errorf("the seed named the declared machine without a claim %d times, want once: %q", n, said)
+		}
 	}
 }
 
