@@ -83,18 +83,19 @@ func judgeArgo(f argoFacts) argoVerdict {
 		missing = append(missing, "the rest of the chart")
 	}
 	if len(missing) > 0 {
-		what := "installing"
+		what, version := "installing", f.version
 		if v.handedOver || f.release != "" {
-			what = "repairing"
+			// As it was installed: that is no matter of the version that is declared now.
+			what, version = "repairing", or(f.release, f.version)
 		}
 		if f.installing {
-			return say(metav1.ConditionFalse, v1alpha1.ReasonArgoCDInstalling, "%s version %s of the chart; not there yet: %s", what, f.version, strings.Join(missing, ", "))
+			return say(metav1.ConditionFalse, v1alpha1.ReasonArgoCDInstalling, "%s version %s of the chart; not there yet: %s", what, version, strings.Join(missing, ", "))
 		}
 		v.install = true
 		if f.failure != "" {
 			return say(metav1.ConditionFalse, v1alpha1.ReasonArgoCDFailed, "%s; it is tried again", f.failure)
 		}
-		return say(metav1.ConditionFalse, v1alpha1.ReasonArgoCDInstalling, "%s version %s of the chart; not there: %s", what, f.version, strings.Join(missing, ", "))
+		return say(metav1.ConditionFalse, v1alpha1.ReasonArgoCDInstalling, "%s version %s of the chart; not there: %s", what, version, strings.Join(missing, ", "))
 	}
 	slices.Sort(unready)
 	switch {

@@ -50,6 +50,8 @@ func TestArgoCDIsInstalledWhenItIsGoneAndOtherwiseLeftAlone(t *testing.T) {
 			false, true, true, metav1.ConditionFalse, v1alpha1.ReasonArgoCDNotReady, "repo-server"},
 		{"it managed itself, and a part of it is gone: it is put back", func(f *argoFacts) { f.handedOver = true; delete(f.parts, "repo-server") },
 			true, true, true, metav1.ConditionFalse, v1alpha1.ReasonArgoCDInstalling, "repairing"},
+		{"another version is declared, and a part is gone: it is put back as it was", func(f *argoFacts) { f.handedOver, f.version = true, "8.0.0"; delete(f.parts, "repo-server") },
+			true, true, true, metav1.ConditionFalse, v1alpha1.ReasonArgoCDInstalling, "repairing version 7.9.1"},
 		{"its definitions are gone", func(f *argoFacts) { f.handedOver, f.defined = true, false },
 			true, false, true, metav1.ConditionFalse, v1alpha1.ReasonArgoCDInstalling, "repairing"},
 		{"it was told to delete what it does not see", func(f *argoFacts) { f.policy = "sync" },
