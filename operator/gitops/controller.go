@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -42,7 +43,7 @@ const Manager = "rhizome-gitops"
 
 // The layers, wherever Argo CD is.
 //
-// +kubebuilder:rbac:groups=argoproj.io,resources=applicationsets,verbs=get;list;create;patch
+// +kubebuilder:rbac:groups=argoproj.io,resources=applicationsets,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=argoproj.io,resources=applications,verbs=get;list;watch;create;patch;delete
 
 // The pool of the load balancer.
@@ -134,7 +135,7 @@ type reconciler struct {
 	// kick brings the controller back at once.
 	kick chan event.TypedGenericEvent[*v1alpha1.GitOps]
 
-	// watch begins to watch Applications, once they are defined.
+	// watch begins to watch Applications and ApplicationSets, once they are defined.
 	watch func() error
 
 	// What follows is used by one worker alone, but for tasks.
@@ -222,12 +223,17 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	if err != nil {
 		return fmt.Errorf("cannot set up the GitOps controller: %w", err)
 	}
-	// Of Applications, which are large, only their metadata is kept: that one has
-	// changed brings the controller back, which reads them itself.
+	// Of Applications and their sets, which are large, only their metadata is kept: that
+	// one has changed brings the controller back, which reads them itself. Of a set only
+	// an edit is of interest, which is put right before much has followed from it.
 	r.watch = func() error {
-		app := &metav1.PartialObjectMetadata{}
+		app, set := &metav1.PartialObjectMetadata{}, &metav1.PartialObjectMetadata{}
 		app.SetGroupVersionKind(argo.ApplicationSchemaGroupVersionKind)
-		return c.Watch(source.Kind[client.Object](mgr.GetCache(), app, every))
+		set.SetGroupVersionKind(argo.ApplicationSetSchemaGroupVersionKind)
+		return errors.Join(
+			c.Watch(source.Kind[client.Object](mgr.GetCache(), app, every)),
+			c.Watch(source.Kind[client.Object](mgr.GetCache(), set, every, predicate.TypedGenerationChangedPredicate[client.Object]{})),
+		)
 	}
 	if o.HookAddress != "" {
 		h := &hook{address: o.HookAddress, now: o.Now, secret: r.hookSecret, pushed: r.pushed}
