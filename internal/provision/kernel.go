@@ -15,22 +15,33 @@ func kernelOf(arch pxe.Arch, system *v1alpha1.OperatingSystem, medium *v1alpha1.
 	if err != nil {
 		return pxe.Kernel{}, err
 	}
-	files, err := systemMedia(system, medium)
+	dir, paths, args, err := installerOf(arch, system, medium)
 	if err != nil {
 		return pxe.Kernel{}, err
 	}
-	dir, paths := files[0].TreePath()+"/", installerPaths[system.Spec.Format]
-	if medium.Kernel != "" {
-		paths[0] = medium.Kernel
+	args = append(args, renderer.KernelArguments(initconfig.NodeConfig{HostName: node.Name, Network: initconfig.Network{
+		MAC: string(net.mac), Address: net.address, Gateway: net.gateway, Nameservers: net.nameservers,
+	}})...)
+	// A kernel that has panicked restarts, into the machine's own disk.
+	args = append(args, "panic=60")
+	return pxe.Kernel{
+		Path: dir + string(paths[0]), Initrds: []string{dir + string(paths[1])},
+		Args: append(args, system.Spec.KernelArguments...),
+	}, nil
+}
+
+// installerOf is where an installer's kernel and initial ramdisk are, and what it wants
+// to be told.
+func installerOf(arch pxe.Arch, system *v1alpha1.OperatingSystem, medium *v1alpha1.Medium) (dir string, paths [2]v1alpha1.TreePath, args []string, err error) {
+	if system.Spec.Format == v1alpha1.FormatImage {
+		return "/installer/" + string(arch) + "/", [2]v1alpha1.TreePath{"vmlinuz", "initrd.img"},
+			[]string{"rhizome.init=${base}/init/${mac}", "rhizome.mac=${mac}"}, isLocked(system, medium)
 	}
-	if medium.Initrd != "" {
-		paths[1] = medium.Initrd
+	files, err := systemMedia(system, medium)
+	if err != nil {
+		return "", paths, nil, err
 	}
-	var args []string
 	switch system.Spec.Format {
-	case v1alpha1.FormatImage:
-		dir, paths = "/installer/"+string(arch)+"/", [2]v1alpha1.TreePath{"vmlinuz", "initrd.img"}
-		args = []string{"rhizome.init=${base}/init/${mac}", "rhizome.mac=${mac}"}
 	case v1alpha1.FormatKickstart:
 		args = []string{"inst.ks=${base}/init/${mac}", "inst.stage2=${base}" + files[0].TreePath()}
 	case v1alpha1.FormatPreseed:
@@ -43,15 +54,14 @@ func kernelOf(arch pxe.Arch, system *v1alpha1.OperatingSystem, medium *v1alpha1.
 			"url=${base}" + files[0].Path(), "cloud-config-url=/dev/null",
 		}
 	default:
-		return pxe.Kernel{}, fmt.Errorf("OperatingSystem/%s: spec.format: there is no installer for the format %s", system.Name, system.Spec.Format)
+		return "", paths, nil, fmt.Errorf("OperatingSystem/%s: spec.format: there is no installer for the format %s", system.Name, system.Spec.Format)
 	}
-	args = append(args, renderer.KernelArguments(initconfig.NodeConfig{HostName: node.Name, Network: initconfig.Network{
-		MAC: string(net.mac), Address: net.address, Gateway: net.gateway, Nameservers: net.nameservers,
-	}})...)
-	// A kernel that has panicked restarts, into the machine's own disk.
-	args = append(args, "panic=60")
-	return pxe.Kernel{
-		Path: dir + string(paths[0]), Initrds: []string{dir + string(paths[1])},
-		Args: append(args, system.Spec.KernelArguments...),
-	}, nil
+	paths = installerPaths[system.Spec.Format]
+	if medium.Kernel != "" {
+		paths[0] = medium.Kernel
+	}
+	if medium.Initrd != "" {
+		paths[1] = medium.Initrd
+	}
+	return files[0].TreePath() + "/", paths, args, nil
 }

@@ -126,17 +126,31 @@ func Media(inv inventory.Inventory, node *v1alpha1.Node, extra ...media.Source) 
 	return all, nil
 }
 
-// systemMedia are the files of an operating system; the first is the image, or the
-// one that names the installer's tree.
-func systemMedia(system *v1alpha1.OperatingSystem, medium *v1alpha1.Medium) ([]Medium, error) {
+// isLocked says whether the digests of all files of a medium are known. It is asked for
+// every packet.
+func isLocked(system *v1alpha1.OperatingSystem, medium *v1alpha1.Medium) error {
 	unlocked := func(url v1alpha1.URL) error {
 		return fmt.Errorf("OperatingSystem/%s: spec.media: the digest of %s is not known, so it is not used: run 'bootstrapper media lock' on the manifest, or fill in sha256",
 			system.Name, url)
 	}
-	if len(medium.Files) == 0 {
-		if medium.SHA256 == "" {
-			return nil, unlocked(medium.URL)
+	if len(medium.Files) == 0 && medium.SHA256 == "" {
+		return unlocked(medium.URL)
+	}
+	for i := range medium.Files {
+		if medium.Files[i].SHA256 == "" {
+			return unlocked(medium.Files[i].URL)
 		}
+	}
+	return nil
+}
+
+// systemMedia are the files of an operating system; the first is the image, or the
+// one that names the installer's tree.
+func systemMedia(system *v1alpha1.OperatingSystem, medium *v1alpha1.Medium) ([]Medium, error) {
+	if err := isLocked(system, medium); err != nil {
+		return nil, err
+	}
+	if len(medium.Files) == 0 {
 		kind := KindISO
 		if system.Spec.Format == v1alpha1.FormatImage {
 			kind = KindImage
@@ -146,9 +160,6 @@ func systemMedia(system *v1alpha1.OperatingSystem, medium *v1alpha1.Medium) ([]M
 	var all []Medium
 	var entries []tree.Entry
 	for _, f := range medium.Files {
-		if f.SHA256 == "" {
-			return nil, unlocked(f.URL)
-		}
 		all = append(all, Medium{KindFile, source(f.File)})
 		entries = append(entries, tree.Entry{Path: string(f.Path), SHA256: string(f.SHA256)})
 	}
