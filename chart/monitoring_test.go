@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -168,6 +169,30 @@ func TestEveryMetricIsOnTheDashboardOrInAnAlert(t *testing.T) {
 	for name := range metrics {
 		if !regexp.MustCompile(`\b` + name + `(_bucket)?\b`).MatchString(all) {
 			t.Errorf("nobody looks at %s", name)
+		}
+	}
+}
+
+// Whether a family moves is tested where it is counted: here, that none was forgotten
+// there.
+func TestEveryMetricIsInATestOfItsOwn(t *testing.T) {
+	metrics, _ := words(t)
+	var tests strings.Builder
+	err := filepath.WalkDir("../operator", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		tests.Write(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range metrics {
+		// The PXE pods' tests leave the prefix out, as the code does.
+		if !regexp.MustCompile(`"(rhizome_)?` + strings.TrimPrefix(name, "rhizome_") + `\b`).MatchString(tests.String()) {
+			t.Errorf("no test says whether %s moves", name)
 		}
 	}
 }
