@@ -145,7 +145,7 @@ func (f *flow) found(ctx context.Context, p *progress.Phase) (string, error) {
 	case finish:
 		return fmt.Sprintf("%s was being installed (its claim is %s): going on", f.first.Name, f.machineState()), nil
 	}
-	return "nothing answers: " + describe(sightings), nil
+	return describe(sightings) + ": a new cluster is founded", nil
 }
 
 func anyUnclear(sightings []sighting) bool {

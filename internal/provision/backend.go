@@ -316,7 +316,8 @@ func (b *Backend) refused(m pxe.Machine, from netip.Addr, r *pxe.Refusal) {
 func said(step, message, disk string) string {
 	var parts []string
 	for _, p := range []string{step, message, disk} {
-		if p != "" {
+		// An installer's message may name its disk by itself.
+		if p != "" && (p != disk || !strings.Contains(message, disk)) {
 			parts = append(parts, p)
 		}
 	}
