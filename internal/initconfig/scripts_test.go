@@ -403,6 +403,10 @@ func TestTheDebianInstallersStepsAreTold(t *testing.T) {
 	if got := s.last(); got.Stage != pxe.StageFailed || !strings.Contains(got.Message, "step bootstrap-base failed: base-installer: error: no mirror") {
 		t.Errorf("a step that failed: %+v", got)
 	}
+	watch("main-menu[200]: INFO: Menu item 'choose-mirror' selected\nchoose-mirror[9]: WARNING **: mirror does not support the specified release (bookworm)\n")
+	if got := s.last(); got.Stage != pxe.StageFailed || !strings.Contains(got.Message, "no release at the mirror") {
+		t.Errorf("a mirror that has nothing: %+v", got)
+	}
 }
 
 func TestThePartitionerIsGivenTheChosenDiskOrNothing(t *testing.T) {

@@ -401,6 +401,10 @@ while [ ! -e "$here/over" ]; do
         seen=$step
         "$here/rhizome-installer" report "$step" "the Debian Installer is at $step" 2>/dev/null
     fi
+    # It would wait at its console for another mirror.
+    if grep -q 'choose-mirror.*does not support the specified release' "$log"; then
+        give_up "the Debian Installer finds no release at the mirror, which is packages in the OperatingSystem's spec.media: $(grep choose-mirror "$log" | grep -v DEBUG | tail -n 2)"
+    fi
     before=$size
     size=$(wc -c <"$log")
     quiet=$((quiet + 1))
