@@ -37,11 +37,11 @@ PACKAGE_LISTS := $(shell find operator pxe test -name packages.txt)
 # the longest first. They wait much of their time, for firmware, leases and each other,
 # so several run side by side.
 MACHINE_TESTS := ./test/e2e/... ./test/fleet/... ./operator/gitops/... ./test/netboot/... \
-	./test/seed/... ./operator/healing/... ./test/gitops/... ./test/lab/... ./pxe/installer/...
+	./test/seed/... ./operator/healing/... ./test/gitops/... ./test/preseed/... ./test/lab/... ./pxe/installer/...
 SIDE_BY_SIDE := 4
-# What is very slow on an emulated processor: foreign programs, and every firmware over
-# every network: `make test-all`.
-SLOW_TESTS := ./test/preseed/... ./test/matrix/...
+# What is very slow on an emulated processor: every firmware over every network:
+# `make test-all`.
+SLOW_TESTS := ./test/matrix/...
 
 ##@ Use
 
@@ -108,9 +108,10 @@ generate: ## Generate deep copies, CRDs, RBAC and the kustomization from the cod
 
 ##@ Check
 
-# Variants of booting that make real firmware wait for minutes each, and what the
-# whole seed covers again. `make test-all` runs them too.
-SLOW := TestRealFirmware/(silence|leaves)|TestLabImageBoots
+# Variants of booting that make real firmware wait for minutes each, a foreign installer
+# on an emulated processor, and what the whole seed covers again. `make test-all` runs
+# them too.
+SLOW := TestRealFirmware/(silence|leaves)|TestLabImageBoots|TestTheDebianInstallerIsLed
 
 .PHONY: test
 test: build test-programs lint generated cross test-unit ## Pass the tests, virtual machines included
@@ -119,7 +120,7 @@ test: build test-programs lint generated cross test-unit ## Pass the tests, virt
 
 .PHONY: test-all
 test-all: test matrix-setup ## Pass all tests, the slow variants of booting included
-	go test -timeout 60m -run '$(SLOW)' ./test/netboot ./test/lab
+	go test -timeout 60m -p 1 -run '$(SLOW)' ./test/netboot ./test/lab ./test/preseed
 	go test -timeout 180m -p 1 $(SLOW_TESTS)
 
 .PHONY: matrix-setup

@@ -22,19 +22,14 @@ import (
 // netboot is where Debian's package of the installer has its kernel and ramdisk.
 const netboot = "/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64"
 
-// The Debian Installer takes its preseed file and our script, and tells us by it
-// where it is and that it failed: it is not given a mirror that has anything.
-func TestTheDebianInstallerIsLedByItsPreseedFile(t *testing.T) {
-	l := lab.New(t, lab.Options{})
-	m, err := l.Machine(lab.MachineConfig{Memory: 1536})
-	if err != nil {
-		t.Fatal(err)
-	}
+// declared is a cluster of one machine with this MAC, that is to be installed by the
+// Debian Installer.
+func declared(t *testing.T, l *lab.Lab, address string) serverConfig {
+	t.Helper()
 	binary := filepath.Join(t.TempDir(), "k3s")
 	if err := os.WriteFile(binary, []byte("#!/bin/sh\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	address := m.Config.MAC.String()
 	mac, err := pxe.ParseMAC(address)
 	if err != nil {
 		t.Fatal(err)
@@ -73,10 +68,21 @@ func TestTheDebianInstallerIsLedByItsPreseedFile(t *testing.T) {
 			},
 		}},
 	}
-	s := startServer(t, l.Network.Namespace, serverConfig{
+	return serverConfig{
 		Interface: lab.BridgeName, Address: l.Network.Laptop, BootFiles: bootFiles(t), Cache: t.TempDir(),
 		Cluster: inv.Clusters[0], System: inv.OperatingSystems[0], Node: inv.Nodes[0],
-	})
+	}
+}
+
+// The Debian Installer takes its preseed file and our script, and tells us by it
+// where it is and that it failed: it is not given a mirror that has anything.
+func TestTheDebianInstallerIsLedByItsPreseedFile(t *testing.T) {
+	l := lab.New(t, lab.Options{})
+	m, err := l.Machine(lab.MachineConfig{Memory: 1536})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := startServer(t, l.Network.Namespace, declared(t, l, m.Config.MAC.String()))
 	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Minute)
 	defer cancel()
 	if err := m.PowerOn(ctx); err != nil {
@@ -88,19 +94,32 @@ func TestTheDebianInstallerIsLedByItsPreseedFile(t *testing.T) {
 			t.Logf("the end of what was on the screen (%v):\n%s", err, plain(serial))
 		}
 	})
-	for _, want := range []struct {
-		what string
-		fits func(pxe.Observation) bool
-	}{
+	s.sees(ctx, t, append([]step{
 		{"the kernel, out of the tree", func(o pxe.Observation) bool { return o.Stage == pxe.StageMedia && o.Message == "linux" }},
 		{"the initial ramdisk", func(o pxe.Observation) bool { return o.Stage == pxe.StageMedia && o.Message == "initrd.gz" }},
-		{"a report of our script, from the declared address", func(o pxe.Observation) bool {
-			return o.Stage == pxe.StageInstalling && strings.Contains(o.Message, "the Debian Installer is at") && o.From.String() == "10.77.0.20"
-		}},
-		{"that it wants to choose the mirror, as the last step that it can", func(o pxe.Observation) bool {
-			return o.Stage == pxe.StageInstalling && strings.Contains(o.Message, "choose-mirror")
-		}},
-	} {
+	}, led...))
+}
+
+// step is what the server must see.
+type step struct {
+	what string
+	fits func(pxe.Observation) bool
+}
+
+// led are the steps of an installer that has its preseed file.
+var led = []step{
+	{"a report of our script, from the declared address", func(o pxe.Observation) bool {
+		return o.Stage == pxe.StageInstalling && strings.Contains(o.Message, "the Debian Installer is at") && o.From.String() == "10.77.0.20"
+	}},
+	{"that it wants to choose the mirror, as the last step that it can", func(o pxe.Observation) bool {
+		return o.Stage == pxe.StageInstalling && strings.Contains(o.Message, "choose-mirror")
+	}},
+}
+
+// sees waits for the steps.
+func (s *running) sees(ctx context.Context, t *testing.T, steps []step) {
+	t.Helper()
+	for _, want := range steps {
 		o, err := s.waitFor(ctx, want.fits)
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", want.what, err, s.story())
