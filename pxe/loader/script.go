@@ -33,6 +33,11 @@ type script struct {
 	Args    []string
 }
 
+// Tries are how often, ten seconds apart, a machine that cannot start its installer
+// asks a server that does not answer, until it restarts: a minute, so that it does not
+// restart more often.
+func (script) Tries() [6]struct{} { return [6]struct{}{} }
+
 type initrd struct{ Name, Path string }
 
 // IPXE writes a decision as an iPXE script. It is an error if the decision is
