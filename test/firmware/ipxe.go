@@ -9,10 +9,19 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
-// errExit is a loader that ends and leaves the machine to its firmware.
-var errExit = errors.New("exit")
+// errExit is a loader that ends and leaves the machine to its firmware, errRestart one
+// that restarts it.
+var (
+	errExit    = errors.New("exit")
+	errRestart = errors.New("restart")
+)
+
+// leastRestart is what must lie between two starts of a machine that finds nothing to
+// boot.
+const leastRestart = time.Minute
 
 // ipxeChain fetches and runs what iPXE was told to chain.
 func (s *session) ipxeChain(ctx context.Context, url string) error {
@@ -34,8 +43,14 @@ func (s *session) ipxeChain(ctx context.Context, url string) error {
 		return fmt.Errorf("%s is not an iPXE script", url)
 	}
 	err = s.ipxeScript(ctx, string(body))
-	if errors.Is(err, errExit) {
+	switch {
+	case errors.Is(err, errExit):
 		s.out.Local = "exit"
+		return nil
+	case errors.Is(err, errRestart) && s.slept < leastRestart:
+		return fmt.Errorf("the script restarts the machine after %s: it would do so again and again", s.slept)
+	case errors.Is(err, errRestart):
+		s.out.Local = "restart"
 		return nil
 	}
 	return err
@@ -133,17 +148,20 @@ func (s *session) ipxeCommand(ctx context.Context, words []string) (ok bool, tar
 	case "goto":
 		return true, args[0], false, nil
 	case "sleep":
-		return true, "", false, nil
+		seconds, err := strconv.Atoi(args[0])
+		s.slept += time.Duration(seconds) * time.Second
+		return err == nil, "", false, err
+	case "reboot":
+		return true, "", false, errRestart
 	case "exit":
 		return true, "", false, errExit
 	case "sanboot":
-		s.out.Local = "sanboot"
 		// Only a BIOS lets iPXE boot a disk by its number.
-		if s.Kind == BIOS || s.Kind == IPXEBIOS {
-			return true, "", true, nil
+		if s.Blank || s.Kind != BIOS && s.Kind != IPXEBIOS {
+			return false, "", false, nil
 		}
-		s.out.Local = ""
-		return false, "", false, nil
+		s.out.Local = "sanboot"
+		return true, "", true, nil
 	case "kernel":
 		kernel, err := s.stream(ctx, args[0])
 		if err != nil {

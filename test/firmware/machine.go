@@ -39,6 +39,8 @@ type Machine struct {
 	MAC  net.HardwareAddr
 	UUID [16]byte // as sent in option 97; zero: the option is sent with length 0
 	Kind Kind
+	// Blank: there is nothing to boot on its disk.
+	Blank bool
 	// Waits are the times after each DISCOVER. Nil: 4, 8, 16 and 32 seconds, as real
 	// firmware has it.
 	Waits []time.Duration
@@ -53,7 +55,8 @@ type Host interface {
 // Outcome is what the machine would run at the end.
 type Outcome struct {
 	// Local is how it boots its own disk: "no answer", "exit", "sanboot" or
-	// "chainload". Empty: it starts the kernel.
+	// "chainload"; "restart" is that it found none and begins anew. Empty: it starts the
+	// kernel.
 	Local   string
 	Kernel  Fetched
 	Initrds []Fetched
@@ -100,6 +103,7 @@ type session struct {
 	out   Outcome
 	added bool
 	steps int
+	slept time.Duration // by what its scripts said
 }
 
 func (s *session) boot(ctx context.Context) error {
