@@ -124,7 +124,8 @@ func waitingRebootPod(m *machine, f *fleet, namespace string, began time.Time) *
 }
 
 // bootServers are the addresses at which a PXE pod answers now, and those of other
-// servers, where one may run later.
+// servers, where one may run later. The virtual IP is none of them: it may go down with
+// the machine, and come back on another one.
 func (f *fleet) bootServers(m *machine) []string {
 	var out []string
 	add := func(address string) {
@@ -133,7 +134,7 @@ func (f *fleet) bootServers(m *machine) []string {
 				return
 			}
 		}
-		if address != "" && address != string(m.node.Spec.Address) && len(out) < 8 {
+		if address != "" && address != string(m.node.Spec.Address) && !f.isVirtual(address) && len(out) < 8 {
 			out = append(out, address)
 		}
 	}
@@ -146,9 +147,7 @@ func (f *fleet) bootServers(m *machine) []string {
 	}
 	for _, s := range f.otherServers(m) {
 		for _, a := range s.addresses {
-			if !f.isVirtual(a) {
-				add(a)
-			}
+			add(a)
 		}
 	}
 	return out

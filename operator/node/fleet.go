@@ -197,7 +197,8 @@ func (f *fleet) otherServers(m *machine) []member {
 }
 
 // serverFor is the address of a server by which a machine may join: a Ready one,
-// if possible one that votes, never the machine's own.
+// if possible one that votes, never the machine's own, nor the virtual IP, which may be
+// on the machine itself.
 func (f *fleet) serverFor(m *machine) (netip.Addr, bool) {
 	var found netip.Addr
 	for _, s := range f.otherServers(m) {
