@@ -89,12 +89,18 @@ func memberExists(m *machine, _ *fleet) (string, string, bool) {
 // of etcd may still be counted there, and an orphan of the same name blocks the
 // rejoin. Deleting a core Node does not prove that the member is gone.
 func memberRemains(m *machine, _ *fleet) (string, string, bool) {
-	if m.isControlPlane() && m.node.Status.NodeRef != nil && !wantsRetry(m.node) {
+	if remains(m) {
 		return v1alpha1.ReasonMemberRemains, fmt.Sprintf(
-			"the machine was a server of the cluster and its core Node went without its leaving etcd: see on another server with 'etcdctl member list' that no member %s-... is left, then set the annotation %s to a new value",
+			"the machine was a server of the cluster and its core Node went without its leaving etcd: healing sees to that where its rules permit (the condition Repair says more); by hand, see on another server with 'etcdctl member list' that no member %s-... is left, then set the annotation %s to a new value",
 			m.node.Name, v1alpha1.AnnotationRetry), true
 	}
 	return "", "", false
+}
+
+// remains says whether etcd may still count the machine, though its core Node is gone
+// and no person said otherwise.
+func remains(m *machine) bool {
+	return m.isControlPlane() && m.core == nil && m.node.Status.NodeRef != nil && !wantsRetry(m.node)
 }
 
 // attemptsExhausted: after so many failed installations a person looks.

@@ -79,32 +79,9 @@ func expelPod(m *machine, f *fleet, namespace, server string, asked time.Time) *
 
 // expel proves by etcd's own list that the member is gone, and sees to it.
 func (d *deed) expel(ctx context.Context) error {
-	server, ok := d.f.etcdServer(d.m)
-	if !ok {
-		d.unproven("no other server votes in etcd and answers")
-		return nil
-	}
 	asked, _ := d.m.core.askedEtcd()
-	want := expelPod(d.m, d.f, d.PXENamespace, server, asked)
-	done, why, err := d.hostPodDone(ctx, want)
-	if err != nil {
+	if gone, err := d.goneFromEtcd(ctx, asked); err != nil || !gone {
 		return err
-	}
-	if !done {
-		d.unproven(why)
-		return nil
-	}
-	p, err := d.podMade(ctx, want)
-	if err != nil {
-		return err
-	}
-	members, err := membersIn(p)
-	if err == nil && slices.ContainsFunc(members, func(m host.Member) bool { return m.Is(d.m.node.Name, string(d.m.node.Spec.Address)) }) {
-		err = fmt.Errorf("etcd lists it still")
-	}
-	if err != nil {
-		d.unproven(err.Error())
-		return d.deletePod(ctx, p.Name, p.UID)
 	}
 	return d.patchCore(ctx, func(n *corev1.Node) {
 		n.Annotations[v1alpha1.AnnotationEtcdProof] = clock(d.f.now)
@@ -112,6 +89,86 @@ func (d *deed) expel(ctx context.Context) error {
 			n.Annotations[v1alpha1.AnnotationLeftEtcd] = clock(d.f.now)
 		}
 	})
+}
+
+// expellable are the rules by which a server without a core Node is taken out of etcd,
+// to be installed anew: those of a member that leaves for that.
+var expellable = append(chain{noCluster, pausedPolicy, quarantined, noImage, oneAtATime, installationRuns, lastControlPlane, votersUnknown, quorum}, reinstallable...)
+
+func noImage(_ *machine, f *fleet) (string, string, bool) {
+	return v1alpha1.ReasonMemberRemains, "the operator does not know its own image, by which it would read etcd's list of members: set --pxe-image", f.image == ""
+}
+
+// expelOrphan: healing asks to install a server anew whose core Node is gone. First
+// etcd's own list must prove that its member is, too. From then on it is installed as
+// any declared machine is.
+func (o *outcome) expelOrphan(m *machine, f *fleet) {
+	if reason, message, violated := expellable.evaluate(m, f); violated {
+		o.phase = v1alpha1.PhaseDeclared
+		o.admit(metav1.ConditionFalse, reason, message)
+		o.doing(v1alpha1.ReasonNotJoined, "held by "+reason+": "+message)
+		return
+	}
+	const message = "its core Node is gone, and its member of etcd is to go before it is installed anew"
+	o.phase = v1alpha1.PhaseRemoving
+	o.admit(metav1.ConditionFalse, v1alpha1.ReasonMemberRemains, message)
+	o.remove(metav1.ConditionTrue, v1alpha1.ReasonLeavingEtcd, message)
+	o.doing(string(o.phase), message)
+	o.do(actExpelOrphan)
+}
+
+// expelOrphan is expel for a server that has no core Node to note the proof on: the
+// status forgets that core Node instead, and k3s the machine's password.
+func (d *deed) expelOrphan(ctx context.Context) error {
+	var asked time.Time
+	if r := d.m.node.Status.Repair; r != nil && r.Intended != nil {
+		asked = r.Intended.Time
+	}
+	if gone, err := d.goneFromEtcd(ctx, asked); err != nil || !gone {
+		return err
+	}
+	if err := d.forget(ctx); err != nil {
+		return err
+	}
+	message := "etcd's own list of members proves that it is gone; it settles"
+	d.o.nodeRef = nil
+	d.o.remove(metav1.ConditionTrue, v1alpha1.ReasonLeavingEtcd, message)
+	d.o.doing(string(v1alpha1.PhaseRemoving), message)
+	d.o.then = append(d.o.then, actTidy)
+	d.look(d.EtcdSettle)
+	return nil
+}
+
+// goneFromEtcd says whether etcd's own list proves that the machine is no member, and
+// has its member removed. What is not proven is said.
+func (d *deed) goneFromEtcd(ctx context.Context, asked time.Time) (bool, error) {
+	server, ok := d.f.etcdServer(d.m)
+	if !ok {
+		d.unproven("no other server votes in etcd and answers")
+		return false, nil
+	}
+	want := expelPod(d.m, d.f, d.PXENamespace, server, asked)
+	done, why, err := d.hostPodDone(ctx, want)
+	if err != nil {
+		return false, err
+	}
+	if !done {
+		d.unproven(why)
+		return false, nil
+	}
+	p, err := d.podMade(ctx, want)
+	if err != nil {
+		return false, err
+	}
+	members, err := membersIn(p)
+	if err == nil && slices.ContainsFunc(members, func(m host.Member) bool { return m.Is(d.m.node.Name, string(d.m.node.Spec.Address)) }) {
+		err = fmt.Errorf("etcd lists it still")
+	}
+	if err != nil {
+		d.unproven(err.Error())
+		return false, d.deletePod(ctx, p.Name, p.UID)
+	}
+	return true, nil
 }
 
 // unproven says why nothing further is done yet.

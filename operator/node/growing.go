@@ -35,6 +35,10 @@ func consider(m *machine, f *fleet) outcome {
 		o.honour(m, honouredRetry, v1alpha1.AnnotationRetry)
 		o.attempts, o.nodeRef = 0, nil
 	}
+	if repairAsksToExpel(m) {
+		o.expelOrphan(m, f)
+		return o
+	}
 	reason, message, violated := admission.evaluate(m, f)
 	if violated {
 		o.phase = v1alpha1.PhaseDeclared

@@ -38,6 +38,8 @@ const (
 	actMarkLeft  act = "MarkLeft"
 	// actExpel proves by etcd's own list that the member is gone, and sees to it.
 	actExpel act = "Expel"
+	// actExpelOrphan does so for a server that has no core Node.
+	actExpelOrphan act = "ExpelOrphan"
 	// actDeleteCore deletes the core Node; forget its node password.
 	actDeleteCore act = "DeleteCore"
 	actForget     act = "Forget"
@@ -53,7 +55,7 @@ const (
 // grave acts cannot be undone, or permit what cannot be. They are decided twice:
 // the second time on facts that come from the API server and no cache.
 var grave = map[act]bool{
-	actOpen: true, actBegin: true, actCordon: true, actDrain: true, actBar: true, actLift: true, actLeaveEtcd: true, actExpel: true, actDeleteCore: true, actForget: true,
+	actOpen: true, actBegin: true, actCordon: true, actDrain: true, actBar: true, actLift: true, actLeaveEtcd: true, actExpel: true, actExpelOrphan: true, actDeleteCore: true, actForget: true,
 	actRelease: true, actReboot: true, actAdopt: true,
 }
 

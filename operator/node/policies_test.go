@@ -341,6 +341,7 @@ func TestRemovalRules(t *testing.T) {
 
 		{"it is the last server", "s3", func(f *fleet) {
 			f.m("s1").core, f.m("s2").core = nil, nil
+			f.m("s1").node.Status.NodeRef, f.m("s2").node.Status.NodeRef = nil, nil
 			f.joined("s3", true)
 		}, "LastControlPlane", ""},
 		{"it is the last server that is Ready", "s3", func(f *fleet) { f.joined("s1", false); f.joined("s2", false) }, "LastControlPlane Quorum", ""},
@@ -352,6 +353,11 @@ func TestRemovalRules(t *testing.T) {
 		{"a worker without any other Ready server", "w1", func(f *fleet) { f.joined("s1", false); f.joined("s2", false); f.joined("s3", false) }, "", ""},
 		{"nothing is known of a server", "s3", func(f *fleet) { f.vote("s2", "", 0) }, "VotersUnknown", "s2"},
 		{"a server learns", "s3", func(f *fleet) { f.vote("s2", corev1.ConditionFalse, time.Minute) }, "VotersUnknown", "s2"},
+		{"the core Node of one of two that stay is gone, and its member of etcd may be there", "s3", func(f *fleet) {
+			f.m("s4").node.Status.NodeRef = &v1alpha1.CoreNodeReference{}
+			f.vote("s2", corev1.ConditionTrue, 7*time.Minute)
+		}, "Quorum", "3 voters of etcd stay, and 1"},
+		{"two stay that answer, and the core Node of a third is gone", "s3", func(f *fleet) { f.m("s4").node.Status.NodeRef = &v1alpha1.CoreNodeReference{} }, "", ""},
 		{"one of two that stay is silent", "s3", func(f *fleet) { f.vote("s2", corev1.ConditionTrue, 7*time.Minute) }, "Quorum", "2 voters of etcd stay, and 1"},
 		{"one of three that stay is silent", "s3", func(f *fleet) { f.joined("s4", true); f.vote("s2", corev1.ConditionTrue, time.Hour) }, "", ""},
 		{"the dead one of three", "s3", func(f *fleet) { f.joined("s3", false) }, "", ""},

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
 	"github.com/rhizome-dev/rhizome/internal/provision"
@@ -69,6 +70,62 @@ func TestAServerIsInstalledAnew(t *testing.T) {
 	}
 	w.nudge()
 	w.await("s3", v1alpha1.PhaseReady, "-Removal")
+}
+
+// A server whose core Node went by itself stays out until healing asks for it. Then
+// etcd's own list must prove that its member is gone before a claim is open.
+func TestAServerWhoseCoreNodeIsGoneIsInstalledAnew(t *testing.T) {
+	w := newWorld(t)
+	w.found()
+	w.change = withImage
+	w.member(v1alpha1.ControlPlane, "s2", "s3")
+	w.password("s3")
+	w.run()
+	w.await("s3", v1alpha1.PhaseReady)
+	if err := w.Delete(t.Context(), w.core("s3")); err != nil {
+		t.Fatal(err)
+	}
+	w.await("s3", v1alpha1.PhaseDeclared, "Admitted=False MemberRemains")
+	if pods := w.hostPods("s3"); len(pods) != 0 {
+		t.Errorf("the pod %s works on it, and nobody asked for it", pods[0].Name)
+	}
+	n := w.get("s3")
+	at := metav1.NewTime(w.clock())
+	n.Status.Repair = &v1alpha1.RepairStatus{Action: v1alpha1.RepairReinstall, Try: 1, Rule: v1alpha1.ReasonSickMissing, Reinstall: "1", Intended: &at, Acted: &at}
+	if err := w.Status().Update(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	w.await("s3", v1alpha1.PhaseRemoving, "Removal=True LeavingEtcd", "Admitted=False MemberRemains")
+	first := w.etcdLists("s3", "s1", "s2", "s3")
+	w.eventually("another look at etcd's list", func() string {
+		w.nudge()
+		if p := w.workingPod("s3", "etcd-s3-"); p.UID == first.UID {
+			return "is not taken, though the member is there"
+		}
+		return ""
+	})
+	if _, ok := w.claim("s3"); ok || w.get("s3").Status.NodeRef == nil {
+		t.Error("it counts as gone while etcd lists it")
+	}
+	w.restart()
+	p := w.etcdLists("s3", "s1", "s2")
+	if got, want := strings.Join(p.Spec.Containers[0].Args[:3], " "), "etcd-members --remove=s3 --address="+addressOf("s3").String(); got != want {
+		t.Errorf("the pod runs %s, want %s", got, want)
+	}
+	w.eventually("the claim", func() string {
+		w.nudge()
+		if _, ok := w.claim("s3"); !ok {
+			return "is not open"
+		}
+		return ""
+	})
+	if w.hasPassword("s3") {
+		t.Error("k3s knows its password still")
+	}
+	w.grow("s3")
+	if n := w.get("s3"); n.Status.Honoured["repair"] != "1" {
+		t.Errorf("the repair was not honoured: %+v", n.Status)
+	}
 }
 
 func TestAnotherOperatingSystemInstallsAnewOneByOne(t *testing.T) {

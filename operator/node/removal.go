@@ -114,12 +114,13 @@ func votersUnknown(m *machine, f *fleet) (string, string, bool) {
 // quorum: of the voters that stay, those that answer must be a majority. Let n be
 // the voters that stay and h those of them that answer; etcd then needs n/2+1, and
 // h > n/2 is the same. A voter that is silent counts in n and not in h, so that a
-// dead one is never counted on.
+// dead one is never counted on; so does one whose core Node is gone, and which etcd may
+// count still.
 func quorum(m *machine, f *fleet) (string, string, bool) {
 	if !serves(m) {
 		return "", "", false
 	}
-	var stay, healthy int
+	stay, healthy := len(f.others(m, remains)), 0
 	for _, s := range f.otherServers(m) {
 		switch s.vote(f.now) {
 		case votes:

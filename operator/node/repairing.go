@@ -18,6 +18,13 @@ func repairAsks(m *machine) bool {
 	return r != nil && r.Reinstall != "" && r.Reinstall != m.node.Status.Honoured[honouredRepair] && m.core != nil && !m.core.isReady()
 }
 
+// repairAsksToExpel says whether healing asks to install a server anew whose core Node
+// is gone, and whose member of etcd may be there.
+func repairAsksToExpel(m *machine) bool {
+	r := m.node.Status.Repair
+	return r != nil && r.Reinstall != "" && r.Reinstall != m.node.Status.Honoured[honouredRepair] && remains(m)
+}
+
 // honourRepair remembers that a reinstallation that healing asked for is done.
 func (o *outcome) honourRepair(m *machine) {
 	if r := m.node.Status.Repair; r != nil && r.Reinstall != "" {

@@ -1,9 +1,11 @@
 package node
 
 import (
+	"strings"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
@@ -43,6 +45,56 @@ func TestHealingAsksForAReinstallation(t *testing.T) {
 			}
 			if got := situationOf(m, f); got != tc.want {
 				t.Errorf("it is %s, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestHealingAsksForAServerWithoutACoreNode: its member of etcd goes first, by the
+// rules of a removal; nobody but healing, or a person, asks for it.
+func TestHealingAsksForAServerWithoutACoreNode(t *testing.T) {
+	tests := []struct {
+		reason string
+		change func(*fleet, *machine)
+		acts   string
+		want   string // the reason why it is not admitted; empty: it is
+	}{
+		{"it is asked for", nil, "ExpelOrphan", v1alpha1.ReasonMemberRemains},
+		{"nobody asks", func(_ *fleet, m *machine) { m.node.Status.Repair = nil }, "", v1alpha1.ReasonMemberRemains},
+		{"it was honoured", func(_ *fleet, m *machine) { m.node.Status.Honoured = map[string]string{honouredRepair: "1"} }, "", v1alpha1.ReasonMemberRemains},
+		{"it is proven that etcd lacks it", func(_ *fleet, m *machine) { m.node.Status.NodeRef = nil }, "Hold Open", v1alpha1.ReasonAdmitted},
+		{"it is paused", func(f *fleet, _ *machine) { f.annotated("s3", v1alpha1.AnnotationPaused, "") }, "", v1alpha1.ReasonPaused},
+		{"it was given up", func(f *fleet, m *machine) { m.node.Status.Repair.Quarantined = &metav1.Time{Time: f.now} }, "", v1alpha1.ReasonQuarantined},
+		{"another server is silent", func(f *fleet, _ *machine) { f.vote("s2", corev1.ConditionTrue, 7*time.Minute) }, "", v1alpha1.ReasonQuorum},
+		{"it is not known whether another server votes", func(f *fleet, _ *machine) { f.vote("s2", "", 0) }, "", v1alpha1.ReasonVotersUnknown},
+		{"another member is taken out", func(f *fleet, _ *machine) {
+			f.joined("w2", true)
+			f.removing("w2", v1alpha1.ReasonDraining, metav1.ConditionTrue, time.Minute)
+		}, "", v1alpha1.ReasonOneAtATime},
+		{"no PXE pod is ready", func(f *fleet, _ *machine) { f.cluster.Status.PXE = nil }, "", v1alpha1.ReasonPXENotReady},
+		{"the operator's image is not known", func(f *fleet, _ *machine) { f.image = "" }, "", v1alpha1.ReasonMemberRemains},
+	}
+	for _, tc := range tests {
+		t.Run(tc.reason, func(t *testing.T) {
+			f := home()
+			m := f.m("s3")
+			m.node.Status.NodeRef = &v1alpha1.CoreNodeReference{Name: "s3", UID: "uid-1"}
+			m.node.Status.Installed = &v1alpha1.InstallationRecord{OperatingSystem: "debian"}
+			m.node.Status.Repair = &v1alpha1.RepairStatus{Action: v1alpha1.RepairReinstall, Reinstall: "1"}
+			f.repairing = "s3"
+			if tc.change != nil {
+				tc.change(f, m)
+			}
+			o := decide(m, f)
+			var acts []string
+			for _, a := range o.acts {
+				acts = append(acts, string(a))
+			}
+			if got := strings.Join(acts, " "); got != tc.acts || o.admitted == nil || o.admitted.Reason != tc.want {
+				t.Errorf("acts %q, admitted %+v; want %q, %s", got, o.admitted, tc.acts, tc.want)
+			}
+			if (o.nodeRef == nil) != (tc.want == v1alpha1.ReasonAdmitted) {
+				t.Errorf("its former core Node is %+v", o.nodeRef)
 			}
 		})
 	}
