@@ -57,7 +57,8 @@ type self struct {
 	api, gateway string
 }
 
-// server is a member of the control plane.
+// server is a member of the control plane, also one that remains in etcd without a
+// core Node.
 type server struct {
 	name            string
 	ready, declared bool
@@ -88,6 +89,9 @@ type member struct {
 	ready bool
 	// core: its core Node is there.
 	core bool
+	// remains: it is a server whose core Node is gone, and whose member of etcd may be
+	// there still.
+	remains bool
 	// speaks: its kubelet talks to the API server.
 	speaks bool
 	// leaving: its Node is being deleted. removing and installing: it is taken out of

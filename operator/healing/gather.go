@@ -91,6 +91,12 @@ func (r *reconciler) gather(ctx context.Context, from client.Reader) (*world, er
 			w.servers = append(w.servers, server{name: core.Name, ready: isReady(core), declared: declared[core.Name], vote: voteOf(core, w.now)})
 		}
 	}
+	for _, m := range w.members {
+		if m.remains {
+			// Whether etcd counts it still is not known: then it is a voter that is lost.
+			w.servers = append(w.servers, server{name: m.name, declared: true, vote: silent})
+		}
+	}
 	slices.SortFunc(w.servers, func(a, b server) int { return strings.Compare(a.name, b.name) })
 	w.stormEnded = stormEnd(w.cluster.Status.Healing, w.storms(), w.now)
 	w.self = r.self(w)
@@ -171,9 +177,11 @@ func (r *reconciler) memberOf(n *v1alpha1.Node, core *corev1.Node, w *world) *me
 	m.failed = s.Phase == v1alpha1.PhaseFailed
 	if acted := m.repair.Acted; acted != nil {
 		fresh := s.Claim != nil && !s.Claim.Opened.Add(time.Second).Before(acted.Time)
-		m.began = core == nil || fresh && s.Claim.State != "Open" && s.Claim.State != "Expired"
+		// One whose core Node was gone before is installed once its claim is consumed.
+		m.began = core == nil && m.repair.Rule != v1alpha1.ReasonSickMissing || fresh && s.Claim.State != "Open" && s.Claim.State != "Expired"
 	}
 	m.installedAt = installerSeen(&s)
+	m.remains = m.controlPlane && core == nil && s.NodeRef != nil
 	if core != nil {
 		m.cordoned = core.Spec.Unschedulable && core.Annotations[v1alpha1.AnnotationCordoned] == ""
 		m.fenced = core.Annotations[v1alpha1.AnnotationFenced] != ""
@@ -190,7 +198,8 @@ func (r *reconciler) memberOf(n *v1alpha1.Node, core *corev1.Node, w *world) *me
 // kubelet speaks to the API server. While it is being installed it is not.
 func sickness(m *member, core *corev1.Node) (reason, why string, speaks bool) {
 	if core == nil {
-		if m.installing || m.failed || m.busy() {
+		reinstalled := m.repair.Action == v1alpha1.RepairReinstall && m.repair.Acted != nil
+		if m.installing || m.failed || reinstalled {
 			return "", "", false
 		}
 		return v1alpha1.ReasonSickMissing, "its core Node is gone", false

@@ -2,6 +2,7 @@ package healing_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -297,7 +298,8 @@ func TestAMemberThatSpeaksIsRestartedThroughItsKubelet(t *testing.T) {
 
 func TestAServerIsSavedAndInstalledAnew(t *testing.T) {
 	w := newWorld(t, v1alpha1.HealingEnabled)
-	w.specify(`{"healing":{"power":{"tries":0}}}`)
+	// It may carry the virtual IP: nothing of its repair goes there.
+	w.specify(`{"healing":{"power":{"tries":0}},"controlPlane":{"virtualIP":"192.168.1.5"}}`)
 	w.run()
 	w.die(10*time.Minute, "s3")
 	w.begun("s3", v1alpha1.RepairReinstall)
@@ -313,6 +315,9 @@ func TestAServerIsSavedAndInstalledAnew(t *testing.T) {
 	}
 	// The first one fails, and a second is made.
 	first := w.pods()[0]
+	if spec := first.Spec.String(); strings.Contains(spec, "192.168.1.5") {
+		t.Errorf("the pod names the virtual IP: %s", spec)
+	}
 	w.ends(&first, corev1.PodFailed, "no space left on device")
 	w.eventually("another pod", func() string {
 		if pods := w.pods(); len(pods) != 1 || pods[0].UID == first.UID {
@@ -326,6 +331,61 @@ func TestAServerIsSavedAndInstalledAnew(t *testing.T) {
 	if !strings.Contains(r.Snapshot, "rhizome-before-s3") || !strings.HasPrefix(r.Snapshot, "on s1") || r.Reinstall == "" {
 		t.Errorf("the request is %+v", r)
 	}
+}
+
+// TestAServerWhoseCoreNodeIsGone: as long as etcd may count it, it is woken, etcd is
+// saved, and its installation is asked for; how far that is says its claim.
+func TestAServerWhoseCoreNodeIsGone(t *testing.T) {
+	w := newWorld(t, v1alpha1.HealingEnabled)
+	w.specify(`{"healing":{"power":{"tries":1}}}`)
+	w.run()
+	w.must(w.Delete(t.Context(), w.core("s3")))
+	w.sick("s3", v1alpha1.ReasonSickMissing)
+	w.later(10*time.Minute, "s3")
+	w.begun("s3", v1alpha1.RepairWake)
+	w.acted("s3", v1alpha1.RepairWake, 1)
+	w.later(10*time.Minute, "s3")
+	w.later(time.Minute, "s3")
+	w.repair("s3", "False StorageUnknown")
+	n := w.node("s3")
+	n.Spec.Healing = &v1alpha1.NodeHealingSpec{Storage: v1alpha1.StorageDisposable}
+	w.must(w.Update(t.Context(), n))
+	w.begun("s3", v1alpha1.RepairReinstall)
+	w.eventually("the pod that saves etcd", func() string {
+		if pods := w.pods(); len(pods) != 1 || pods[0].Spec.NodeName != "s1" {
+			return "is not there"
+		}
+		return ""
+	})
+	saves := w.pods()[0]
+	w.ends(&saves, corev1.PodSucceeded, "/snapshots/rhizome-before-s3, 4096 bytes")
+	if r := w.acted("s3", v1alpha1.RepairReinstall, 1); r.Reinstall == "" || r.Rule != v1alpha1.ReasonSickMissing {
+		t.Errorf("the request is %+v", r)
+	}
+	says := func(want string) {
+		t.Helper()
+		w.eventually("what is said of the repair", func() string {
+			if r := w.node("s3").Status.Repair; r == nil || !strings.Contains(r.Message, want) {
+				return fmt.Sprintf("is %+v, want %q", r, want)
+			}
+			return ""
+		})
+	}
+	says("to boot the installer")
+	// The node controller has it taken out of etcd, and opens a claim, which is used.
+	w.controller("s3", func(n *v1alpha1.Node) {
+		n.Status.NodeRef, n.Status.Phase = nil, v1alpha1.PhaseInstalling
+		n.Status.Claim = &v1alpha1.ClaimStatus{Attempt: 1, State: "Consumed", Opened: metav1.NewTime(w.clock()), Expires: metav1.NewTime(w.clock().Add(time.Hour))}
+	})
+	says("is being installed")
+	// It joins.
+	w.must(w.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "s3"}}))
+	w.kubelet("s3", corev1.ConditionTrue)
+	w.controller("s3", func(n *v1alpha1.Node) {
+		n.Status.NodeRef, n.Status.Phase = &v1alpha1.CoreNodeReference{Name: "s3", UID: string(w.core("s3").UID)}, v1alpha1.PhaseReady
+		n.Status.Claim.State = "Exchanged"
+	})
+	w.remembers("s3", "Wake TimedOut", "Reinstall Healed")
 }
 
 // TestTheOperatorsOwnServer: another replica has the lease on another server, and

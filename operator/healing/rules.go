@@ -106,10 +106,10 @@ func quarantined(m *member, _ *facts, _ v1alpha1.RepairAction) string {
 	return ""
 }
 
-// notAMember: a machine whose core Node is gone is no patient. A worker is
-// installed again as any declared machine; of a server rule 6 speaks.
+// notAMember: a machine whose core Node is gone is no patient: it is installed again
+// as any declared machine. But a server is not, as long as etcd may count it.
 func notAMember(m *member, _ *facts, _ v1alpha1.RepairAction) string {
-	if m.core || m.controlPlane {
+	if m.core || m.remains {
 		return ""
 	}
 	return "its core Node is gone, so that it is no member: it is installed like a new one; the condition Admitted says how far that is"
@@ -268,10 +268,6 @@ func votersUnknown(m *member, f *facts, _ v1alpha1.RepairAction) string {
 	if !m.controlPlane {
 		return ""
 	}
-	if !m.core {
-		return fmt.Sprintf("its core Node is gone, and nothing proves that its member of etcd is: see on another server with 'etcdctl member list' that no member %s-... is left, then set the annotation %s to a new value",
-			m.name, v1alpha1.AnnotationRetry)
-	}
 	for _, s := range f.otherServers(m) {
 		switch s.vote {
 		case unknown:
@@ -284,7 +280,9 @@ func votersUnknown(m *member, f *facts, _ v1alpha1.RepairAction) string {
 }
 
 // quorum: let n be all voters, the sick one among them, and h the others that
-// answer. The sick one counts as lost, whatever it still does. etcd goes on, and
+// answer. The sick one counts as lost, whatever it still does, and so does every server
+// whose core Node is gone, though etcd may count it no more: that makes n too large at
+// worst. etcd goes on, and
 // may change its members, with n/2+1; and h >= n/2+1 leaves more than the quorum of
 // the n-1 that stay.
 func quorum(m *member, f *facts, _ v1alpha1.RepairAction) string {

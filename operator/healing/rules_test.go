@@ -104,6 +104,7 @@ var refusals = []struct {
 	{"Leaving", "the Node is being deleted", false, func(m *member, _ *facts) { m.leaving = true }},
 	{"Quarantined", "it was given up", false, func(m *member, _ *facts) { m.repair.Quarantined = ptr(ago(time.Hour)) }},
 	{"NotAMember", "its core Node is gone", false, func(m *member, _ *facts) { m.core, m.sick = false, v1alpha1.ReasonSickMissing }},
+	{"NotAMember", "the core Node of a server is gone, and it is proven that etcd lacks it", true, func(m *member, _ *facts) { m.core, m.sick = false, v1alpha1.ReasonSickMissing }},
 	{"Observing", "it was seen sick for less than ten minutes", false, func(m *member, _ *facts) { m.since = noon.Add(-10*time.Minute + time.Second) }},
 	{"Observing", "it was not seen sick by this operator", false, func(m *member, _ *facts) { m.since = time.Time{} }},
 	{"Storm", "four of ten are sick", false, func(_ *member, f *facts) {
@@ -153,7 +154,6 @@ var refusals = []struct {
 	{"VotersUnknown", "another server does not vote yet", true, func(_ *member, f *facts) {
 		f.servers = append(f.servers, server{name: "s4", ready: true, declared: true, vote: votes}, server{name: "s5", ready: true, declared: true, vote: learns})
 	}},
-	{"VotersUnknown", "its core Node is gone, and its member of etcd may be there", true, func(m *member, _ *facts) { m.core, m.sick = false, v1alpha1.ReasonSickMissing }},
 	{"Quorum", "another server's vote is silent", true, func(_ *member, f *facts) { each(f, func(s *server) { s.vote = silent }) }},
 	{"LastControlPlane", "no other server is declared", true, func(_ *member, f *facts) { each(f, func(s *server) { s.declared = false }) }},
 	{"OperatorsNode", "the operator runs on it", false, func(m *member, f *facts) { f.self.node = m.name }},
@@ -215,6 +215,50 @@ func TestEveryRuleAloneRefuses(t *testing.T) {
 	for _, r := range law {
 		if !covered[r.name] {
 			t.Errorf("no case has the rule %s refuse alone", r.name)
+		}
+	}
+}
+
+// A server whose core Node is gone counts as a voter that is lost, and is repaired by
+// the rules of any other server.
+func TestAServerWhoseCoreNodeIsGoneIsRepaired(t *testing.T) {
+	tests := []struct {
+		reason string
+		change func(*member, *facts)
+		want   string // an action, or the rule that refuses
+	}{
+		{"it may be only off", nil, "Wake"},
+		{"it has a board", func(m *member, _ *facts) { m.board = true }, "PowerCycle"},
+		{"that did not help", func(m *member, _ *facts) { toReinstall(m) }, "Reinstall"},
+		{"that did not help, and nothing says what is on its disk", func(m *member, _ *facts) { toReinstall(m); m.storage.verdict = storageUnknown }, "StorageUnknown"},
+		{"a second one's is gone, too", func(_ *member, f *facts) {
+			o := f.members[1]
+			o.ready, o.core, o.remains, o.sick = false, false, true, v1alpha1.ReasonSickMissing
+			f.servers[1] = server{name: o.name, declared: true, vote: silent}
+		}, "Minority"},
+		{"of five a second one's is gone, too, and a third is silent", func(_ *member, f *facts) {
+			f.servers = append(f.servers, server{name: "s4", declared: true, vote: silent}, server{name: "s5", ready: true, declared: true, vote: silent})
+		}, "Quorum"},
+		{"it was one of two", func(_ *member, f *facts) { f.servers = f.servers[1:] }, "Minority"},
+		{"it was one of two, and stands there again", func(_ *member, f *facts) { f.servers = f.servers[1:]; f.servers[1].ready = true }, "TooFewVoters"},
+		{"nobody looked whether its machine is there", func(m *member, _ *facts) { m.reach = nil }, "NoPeer"},
+		{"its kubelet runs", func(m *member, _ *facts) { peers(m, func(r *v1alpha1.Reach) { r.Answer = v1alpha1.AnswerKubelet }) }, "PeerReaches"},
+	}
+	for _, tc := range tests {
+		m, f := sickServer()
+		m.core, m.remains, m.sick = false, true, v1alpha1.ReasonSickMissing
+		if tc.change != nil {
+			tc.change(m, f)
+		}
+		v := decide(m, f)
+		got := string(v.action)
+		if v.move == refuse {
+			got = v.refusal.name
+		} else if v.move != begin {
+			got = string(v.move)
+		}
+		if got != tc.want {
+			t.Errorf("%s: %s (%s), want %s", tc.reason, got, v.message, tc.want)
 		}
 	}
 }

@@ -38,6 +38,11 @@ func storageOf(policy v1alpha1.StoragePolicy, name string, s stored) storage {
 		return storage{what: s.missing}
 	}
 	var holds, doubts []string
+	// Without its core Node nothing says what only it reaches, nor which pods wrote there.
+	gone := !slices.ContainsFunc(s.nodes, func(n corev1.Node) bool { return n.Name == name })
+	if gone {
+		doubts = append(doubts, "its core Node is gone, and with it what says so")
+	}
 	for i := range s.volumes {
 		v := &s.volumes[i]
 		if v.Status.Phase == corev1.VolumeAvailable {
@@ -45,7 +50,7 @@ func storageOf(policy v1alpha1.StoragePolicy, name string, s stored) storage {
 		}
 		here, elsewhere, known := places(v, name, s.nodes)
 		switch {
-		case known && here && !elsewhere:
+		case known && !elsewhere && (here || gone):
 			holds = append(holds, volumeName(v))
 		case !known && (v.Spec.HostPath != nil || v.Spec.Local != nil):
 			doubts = append(doubts, "on whichever machine "+volumeName(v)+" lies")

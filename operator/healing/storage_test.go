@@ -77,3 +77,24 @@ func TestWhatAReinstallationWouldDestroy(t *testing.T) {
 		})
 	}
 }
+
+// Without its core Node nothing says what is on a machine's disk, and what nobody else
+// reaches may be there.
+func TestWhatAReinstallationWouldDestroyWhereTheCoreNodeIsGone(t *testing.T) {
+	for _, tc := range []struct {
+		reason  string
+		policy  v1alpha1.StoragePolicy
+		volumes []corev1.PersistentVolume
+		want    storageVerdict
+	}{
+		{"nothing is known", v1alpha1.StorageAuto, nil, storageUnknown},
+		{"a volume that nobody reaches", v1alpha1.StorageAuto, []corev1.PersistentVolume{pinned("host", "w1")}, storageHolds},
+		{"a volume of another member", v1alpha1.StorageAuto, []corev1.PersistentVolume{pinned("host", "w2")}, storageUnknown},
+		{"a person says that it is nothing", v1alpha1.StorageDisposable, []corev1.PersistentVolume{pinned("host", "w1")}, storageClear},
+	} {
+		others := []corev1.Node{{ObjectMeta: metav1.ObjectMeta{Name: "w2", Labels: map[string]string{"host": "w2"}}}}
+		if got := storageOf(tc.policy, "w1", stored{volumes: tc.volumes, nodes: others}); got.verdict != tc.want {
+			t.Errorf("%s: %q (%s), want %q", tc.reason, got.verdict, got.what, tc.want)
+		}
+	}
+}
