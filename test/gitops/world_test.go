@@ -115,7 +115,7 @@ func start(t testing.TB) *world {
 func (w *world) follow(t testing.TB, home *v1alpha1.HomeSource, environment ...string) *argocd.Argo {
 	t.Helper()
 	charts := t.TempDir()
-	if err := argochart.Write(charts, argocd.Manifests(t)); err != nil {
+	if err := argochart.Write(charts, argocd.Manifests(t), false); err != nil {
 		t.Fatal(err)
 	}
 	repository := httptest.NewServer(http.FileServer(http.Dir(charts)))

@@ -80,9 +80,10 @@ var structured = map[string]string{
 }
 
 // Write makes a chart repository in dir: the chart's archive and an index. manifests
-// is the directory of Argo CD's manifests: crds/*.yaml and core-install.yaml.
-func Write(dir, manifests string) error {
-	c, err := fromManifests(manifests)
+// is the directory of Argo CD's manifests: crds/*.yaml and core-install.yaml. Abridged,
+// the chart has definitions that an API server on an emulated processor can take.
+func Write(dir, manifests string, abridged bool) error {
+	c, err := fromManifests(manifests, abridged)
 	if err != nil {
 		return fmt.Errorf("cannot make Argo CD's chart of %s: %w", manifests, err)
 	}
@@ -99,7 +100,7 @@ func Write(dir, manifests string) error {
 	return index.WriteFile(filepath.Join(dir, "index.yaml"), 0o644)
 }
 
-func fromManifests(manifests string) (*helmchart.Chart, error) {
+func fromManifests(manifests string, abridged bool) (*helmchart.Chart, error) {
 	c := &helmchart.Chart{
 		Metadata: &helmchart.Metadata{APIVersion: "v2", Name: Name, Version: Version, Type: "application",
 			Description: "Argo CD, from its own manifests"},
@@ -116,6 +117,11 @@ func fromManifests(manifests string) (*helmchart.Chart, error) {
 		content, err := os.ReadFile(f)
 		if err != nil {
 			return nil, err
+		}
+		if abridged {
+			if content, err = abridge(content); err != nil {
+				return nil, fmt.Errorf("cannot abridge %s: %w", f, err)
+			}
 		}
 		c.Files = append(c.Files, &helmchart.File{Name: "crds/" + filepath.Base(f), Data: content})
 	}

@@ -30,7 +30,7 @@ func manifests(t *testing.T) string {
 func render(t *testing.T, values map[string]any) (*release.Release, map[string]*unstructured.Unstructured) {
 	t.Helper()
 	dir := t.TempDir()
-	if err := Write(dir, manifests(t)); err != nil {
+	if err := Write(dir, manifests(t), false); err != nil {
 		t.Fatal(err)
 	}
 	index, err := repo.LoadIndexFile(filepath.Join(dir, "index.yaml"))
@@ -159,7 +159,7 @@ func TestTheChartDoesWhatItsValuesSay(t *testing.T) {
 }
 
 func TestADirectoryWithoutManifestsIsRefused(t *testing.T) {
-	if err := Write(t.TempDir(), t.TempDir()); err == nil {
+	if err := Write(t.TempDir(), t.TempDir(), false); err == nil {
 		t.Error("a chart was made of nothing")
 	}
 }

@@ -75,8 +75,9 @@ func (o keepOptions) machine(number int) (config lab.MachineConfig, role string)
 		config.Memory, config.CPUs, role = 3072, 2, "ControlPlane"
 	}
 	if number == 1 {
-		// The operator and Argo CD too.
-		config.Firmware, config.Memory = lab.Firmware(o.firmware), 4096
+		// The operator and Argo CD too: with 4 GB the programs' own pages are read from
+		// the disk again and again, and the API server answers after minutes.
+		config.Firmware, config.Memory = lab.Firmware(o.firmware), 6144
 	}
 	return config, role
 }

@@ -117,7 +117,11 @@ func up(ctx context.Context, o upOptions, seedFlags []string) error {
 			return fmt.Errorf("%s is newer than this lab: `lab down`, then `lab up`", path)
 		}
 	}
-	if err := chart.Write(filepath.Join(dir, chartsDir), argoCD.Manifests); err != nil {
+	slow, err := emulated(ctx)
+	if err != nil {
+		return err
+	}
+	if err := chart.Write(filepath.Join(dir, chartsDir), argoCD.Manifests, slow); err != nil {
 		return err
 	}
 	tree := filepath.Join(dir, repositoryDir)
@@ -125,8 +129,8 @@ func up(ctx context.Context, o upOptions, seedFlags []string) error {
 	// Once it is a repository, it says what the cluster is, and not this program.
 	if !committed(tree) {
 		options := repository.Options{Release: release, Image: image, Loader: o.loader, GitOps: &repository.GitOps{ArgoCD: argoCD}}
-		if options.AtOnce, err = atOnce(ctx); err != nil {
-			return err
+		if slow {
+			options.AtOnce = onEmulated
 		}
 		if err := errors.Join(s.writeRepository(manifests, options), repository.WriteApp(tree)); err != nil {
 			return err
@@ -196,14 +200,14 @@ func (o upOptions) check() error {
 	return nil
 }
 
-// atOnce is how many machines may be installed at once; zero: as many as by default.
-// Emulated ones take the processors from the first, which has a control plane and
-// Argo CD to run.
-func atOnce(ctx context.Context) (int, error) {
-	if accelerator, err := lab.Accelerator(ctx); err != nil || strings.HasPrefix(accelerator, "kvm") {
-		return 0, err
-	}
-	return 1, nil
+// onEmulated is how many machines may be installed at once on emulated processors: the
+// others take them from the first, which has a control plane and Argo CD to run.
+const onEmulated = 1
+
+// emulated says whether the machines' processors are.
+func emulated(ctx context.Context) (bool, error) {
+	accelerator, err := lab.Accelerator(ctx)
+	return !strings.HasPrefix(accelerator, "kvm"), err
 }
 
 // release is the k3s that the lab's machines run.
