@@ -298,7 +298,7 @@ func (p *play) visit() {
 	}
 	for _, name := range p.names("") {
 		n, _ := p.observer.seen(name)
-		if n == nil || !isGivenUp(n) && !(rests(n) && !slices.Contains(can, name)) {
+		if n == nil || !isGivenUp(n) && (!rests(n) || slices.Contains(can, name)) {
 			continue
 		}
 		if slices.Contains(can, name) {
