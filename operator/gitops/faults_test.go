@@ -4,6 +4,7 @@ package gitops
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -55,20 +56,35 @@ func (s *scene) hangAtTheSwitch() {
 func TestAHomeThatLacksSomethingIsNotMovedTo(t *testing.T) {
 	s := atTheSeed(t, nil)
 	before := s.nothingIsLost(nil)
-	s.gitea.Restart(t)
+	held := func(what, reason string) {
+		t.Helper()
+		s.says(what, seed, map[string]string{"Switched": "False " + reason, "Ready": "True GitOpsReady"})
+		s.nothingIsLost(before)
+	}
+	s.gitea.Forget(t)
+	s.operate()
+	held("Gitea is in install mode", v1alpha1.ReasonHomeInstallMode)
+
+	s.stop()
+	s.gitea.Remember(t)
 	c := s.gitea.Client(t)
 	if _, _, err := c.CreateOrg(sdk.CreateOrgOption{Name: "home"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := c.MigrateRepo(sdk.MigrateRepoOption{RepoOwner: "home", RepoName: "lab", CloneAddr: s.hub.URL("lab"), Mirror: true, Service: sdk.GitServicePlain}); err != nil {
+		t.Fatal(err)
+	}
+	s.operate()
+	held("the home is a pull mirror", v1alpha1.ReasonHomeMirror)
+
+	s.stop()
+	if _, err := c.DeleteRepo("home", "lab"); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := c.CreateOrgRepo("home", sdk.CreateRepoOption{Name: "lab", DefaultBranch: "main"}); err != nil {
 		t.Fatal(err)
 	}
 	s.operate()
-	held := func(what, reason string) {
-		t.Helper()
-		s.says(what, seed, map[string]string{"Switched": "False " + reason, "Ready": "True GitOpsReady"})
-		s.nothingIsLost(before)
-	}
 	held("the home is empty", v1alpha1.ReasonHomeEmpty)
 
 	other := gitserver.NewClone(t, s.gitea.PushURL(t, "home", "lab"))
@@ -133,6 +149,9 @@ func TestASwitchThatDoesNotArriveIsRolledBack(t *testing.T) {
 	s.operate()
 	s.says("back at the seed, and it waits", seed, map[string]string{"Switched": "False RolledBack"})
 	before = s.nothingIsLost(before)
+	s.gitea.Kill()
+	before = s.nothingIsLost(before)
+	s.gitea.Restart(t)
 	s.says("the next try arrives", home, map[string]string{"Ready": "True GitOpsReady"})
 	before = s.nothingIsLost(before)
 	if g := s.gitops(); g.Status.Switch != nil {
@@ -212,5 +231,17 @@ func TestARebuiltClusterGoesBackHome(t *testing.T) {
 	if got := s.hub.Head(t, "lab"); got != ahead {
 		t.Errorf("the seed is at %s, want %s", got, ahead)
 	}
+	before = s.nothingIsLost(before)
+
+	// The seed is the source again: what Gitea has must not be pushed over it.
+	s.pin(v1alpha1.PinSeed)
+	s.says("back at the seed", seed, map[string]string{"Ready": "True GitOpsReady", "GitHubBehind": "False SeedIsSource"})
+	s.until("Gitea pushes to the seed no more", func(context.Context) string {
+		mirrors, _, err := c.ListPushMirrors("home", "lab", sdk.ListOptions{})
+		if err != nil || len(mirrors) > 0 {
+			return fmt.Sprintf("%d push mirrors, %v", len(mirrors), err)
+		}
+		return ""
+	})
 	s.nothingIsLost(before)
 }

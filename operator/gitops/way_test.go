@@ -4,8 +4,11 @@ package gitops
 
 import (
 	"context"
+	"fmt"
 	"testing"
+	"time"
 
+	sdk "code.gitea.io/sdk/gitea"
 	argo "github.com/argoproj/argo-cd/v2/pkg/apis/application/v1alpha1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -21,7 +24,8 @@ import (
 func TestTheWholeWayToTheHome(t *testing.T) {
 	s := setUp(t)
 	s.operate()
-	s.argoCD()
+	// Argo CD by itself looks at nothing anew.
+	s.argoCD("ARGOCD_RECONCILIATION_TIMEOUT=1h")
 	s.says("Gitea is not there: the seed", seed, map[string]string{
 		"Ready": "True GitOpsReady", "ArgoCDReady": "True Running", "SourceReady": "True SeedActive", "LayersReady": "True AllReady",
 		"Switched": "False HomeUnreachable", "GitHubBehind": "False SeedIsSource",
@@ -73,11 +77,24 @@ func TestTheWholeWayToTheHome(t *testing.T) {
 	s.says("the seed lacks it", home, map[string]string{"GitHubBehind": "True SeedLacksCommits", "SourceReady": "True HomeActive"})
 	before = s.nothingIsLost(before)
 
-	// An ApplicationSet that is edited by hand is put right, and nobody is deleted.
+	// An ApplicationSet is edited by hand, to follow a repository that has nothing, and
+	// the operator is not there. Argo CD reads it, nobody is deleted, and it is put right.
+	s.stop()
+	s.hub.Repository(t, "nothing")
+	s.hub.Clone(t, "nothing").Commit(t, "nothing", map[string]string{"README.md": "nothing is here\n"})
 	edited := &argo.ApplicationSet{}
 	s.must(s.client.Get(t.Context(), client.ObjectKey{Namespace: s.argoNamespace, Name: setName("apps")}, edited))
 	edited.Spec.Generators[0].Git.RepoURL = s.hub.URL("nothing")
 	s.must(s.client.Update(t.Context(), edited))
+	s.until("Argo CD reads what has nothing", func(context.Context) string {
+		// Once where the branch is, and once what is in it.
+		if n := s.hub.Fetches("nothing"); n < 2 {
+			return fmt.Sprintf("it has asked %d times", n)
+		}
+		return ""
+	})
+	before = s.nothingIsLost(before)
+	s.operate()
 	s.until("the edited set is put right", func(ctx context.Context) string {
 		s.must(s.client.Get(ctx, client.ObjectKey{Namespace: s.argoNamespace, Name: setName("apps")}, edited))
 		if at, whole := follows(edited); !whole || at.url != s.gitea.Repository("home", "lab") {
@@ -96,6 +113,40 @@ func TestTheWholeWayToTheHome(t *testing.T) {
 	s.nothingIsLost(before)
 	s.gitea.Restart(t)
 	s.says("Gitea is back", home, map[string]string{"Ready": "True GitOpsReady"})
+
+	// Gitea tells of a push: nobody looks by himself. That the webhook is there again
+	// shows that the operator has looked once.
+	s.stop()
+	c := s.gitea.Client(t)
+	hooks := func() []*sdk.Hook {
+		all, _, err := c.ListRepoHooks("home", "lab", sdk.ListHooksOptions{})
+		s.must(err)
+		return all
+	}
+	for _, h := range hooks() {
+		if _, err := c.DeleteRepoHook("home", "lab", h.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.options.Poll = time.Hour
+	s.operate()
+	s.until("Gitea is to tell of pushes", func(context.Context) string {
+		if n := len(hooks()); n != 1 {
+			return fmt.Sprintf("%d webhooks", n)
+		}
+		return ""
+	})
+	told := clone.Commit(t, "told", map[string]string{"apps/two/config.yaml": configMap("two", "3")})
+	s.argo.Await(t, told, append(appNames(), "two")...)
+	before = s.nothingIsLost(before)
+
+	// Gitea tells nobody: the operator looks by itself.
+	s.stop()
+	s.options.Poll, s.options.HookAddress, s.options.HookURL = time.Second, "", ""
+	s.operate()
+	polled := clone.Commit(t, "polled", map[string]string{"apps/two/config.yaml": configMap("two", "4")})
+	s.argo.Await(t, polled, append(appNames(), "two")...)
+	before = s.nothingIsLost(before)
 
 	// A directory that is removed takes its Application, which no ApplicationSet may.
 	third := clone.Commit(t, "third", map[string]string{"apps/two/config.yaml": ""})

@@ -96,7 +96,7 @@ type scene struct {
 func charts(t *testing.T) *httptest.Server {
 	t.Helper()
 	dir := t.TempDir()
-	if err := argochart.Write(dir, argocd.Manifests(t)); err != nil {
+	if err := argochart.Write(dir, argocd.Manifests(t), false); err != nil {
 		t.Fatal(err)
 	}
 	s := httptest.NewServer(http.FileServer(http.Dir(dir)))
@@ -149,7 +149,7 @@ func setUp(t *testing.T) *scene {
 	s.hookAt = fmt.Sprintf("127.0.0.1:%d", program.Port(t))
 	s.must(s.client.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.release}}))
 	s.operator = s.account()
-	live, err := client.New(s.operator, client.Options{Scheme: scheme})
+	live, err := liveClient(s.operator)
 	s.must(err)
 	s.options = Options{
 		Now: time.Now, Live: live, Namespace: s.release, InstallAs: "system:serviceaccount:" + s.release + ":rhizome-installer", Poll: time.Second, HookAddress: s.hookAt, HookURL: "http://" + s.hookAt + HookPath,
@@ -187,6 +187,17 @@ func setUp(t *testing.T) *scene {
 	return s
 }
 
+// liveClient is the operator's. Its scheme is its own: the operator adds to it.
+func liveClient(access *rest.Config) (client.Client, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, err
+		}
+	}
+	return client.New(access, client.Options{Scheme: scheme})
+}
+
 func (s *scene) eachLayerNamespace(do func(string) error) error {
 	for _, name := range appNames() {
 		if err := do(name); err != nil {
@@ -206,32 +217,53 @@ func (s *scene) must(err error) {
 // operate runs the operator's controller until stop, or the test's end.
 func (s *scene) operate() {
 	s.t.Helper()
-	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, v1alpha1.AddToScheme} {
-		s.must(add(scheme))
-	}
-	log := logr.FromSlogHandler(slog.NewTextHandler(s.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
-	ctrl.SetLogger(log)
-	mgr, err := ctrl.NewManager(s.operator, ctrl.Options{
-		Scheme: scheme, Logger: log, Metrics: metricsserver.Options{BindAddress: "0"}, Controller: config.Controller{SkipNameValidation: ptr.To(true)},
-	})
+	ended, end, err := s.run(s.operator, s.options)
 	s.must(err)
-	s.must(Setup(mgr, s.options))
-	ctx, cancel := context.WithCancel(context.WithoutCancel(s.t.Context()))
-	done := make(chan error, 1)
-	go func() { done <- mgr.Start(ctx) }()
 	s.stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
+		end()
+		if err := <-ended; err != nil {
 			s.t.Errorf("the operator ended: %v", err)
 		}
 	})
 	s.t.Cleanup(s.stop)
 }
 
+// run runs the operator's controller with an access until end.
+func (s *scene) run(access *rest.Config, options Options) (ended <-chan error, end func(), err error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, nil, err
+		}
+	}
+	log := logr.FromSlogHandler(slog.NewTextHandler(s.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
+	ctrl.SetLogger(log)
+	mgr, err := ctrl.NewManager(access, ctrl.Options{
+		Scheme: scheme, Logger: log, Metrics: metricsserver.Options{BindAddress: "0"}, Controller: config.Controller{SkipNameValidation: ptr.To(true)},
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := Setup(mgr, options); err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(s.t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- mgr.Start(ctx) }()
+	return done, cancel, nil
+}
+
 // argoCD plays the nodes on which Argo CD's pods run: its programs run beside the
 // API server, and what would be said of the pods is said by the test.
 func (s *scene) argoCD(environment ...string) {
+	s.t.Helper()
+	s.partsReady()
+	s.argo = argocd.Run(s.t, s.config, argocd.InNamespace(s.argoNamespace), argocd.Environment(environment...))
+}
+
+// partsReady waits until every part of Argo CD is installed, and says of each that its
+// pods run.
+func (s *scene) partsReady() {
 	s.t.Helper()
 	s.until("Argo CD is installed", func(ctx context.Context) string {
 		for name, o := range map[string]client.Object{
@@ -242,7 +274,7 @@ func (s *scene) argoCD(environment ...string) {
 			}
 			switch o := o.(type) {
 			case *appsv1.Deployment:
-				o.Status = appsv1.DeploymentStatus{ObservedGeneration: o.Generation, Replicas: 1, ReadyReplicas: 1, AvailableReplicas: 1}
+				o.Status = appsv1.DeploymentStatus{ObservedGeneration: o.Generation, Replicas: 1, UpdatedReplicas: 1, ReadyReplicas: 1, AvailableReplicas: 1}
 			case *appsv1.StatefulSet:
 				o.Status = appsv1.StatefulSetStatus{ObservedGeneration: o.Generation, Replicas: 1, ReadyReplicas: 1}
 			}
@@ -252,7 +284,6 @@ func (s *scene) argoCD(environment ...string) {
 		}
 		return ""
 	})
-	s.argo = argocd.Run(s.t, s.config, argocd.InNamespace(s.argoNamespace), argocd.Environment(environment...))
 }
 
 // until asks until there is nothing left to say.

@@ -177,17 +177,40 @@ func (g *Gitea) createAdmin(t testing.TB) {
 func (g *Gitea) Install(t testing.TB) {
 	t.Helper()
 	g.Stop()
+	g.lock(t, true)
+	g.createAdmin(t)
+	g.Restart(t)
+}
+
+// Forget puts an installed Gitea into install mode, with all that it has, as when its
+// configuration is lost; Remember brings it back. Both restart it.
+func (g *Gitea) Forget(t testing.TB) {
+	t.Helper()
+	g.Stop()
+	g.lock(t, false)
+	g.Restart(t)
+}
+
+// Remember ends what Forget began.
+func (g *Gitea) Remember(t testing.TB) {
+	t.Helper()
+	g.Stop()
+	g.lock(t, true)
+	g.Restart(t)
+}
+
+// lock writes down whether it is installed.
+func (g *Gitea) lock(t testing.TB, installed bool) {
+	t.Helper()
 	content, err := os.ReadFile(g.config())
 	if err != nil {
 		t.Fatal(err)
 	}
-	lock := regexp.MustCompile(`(?m)^INSTALL_LOCK\s*=.*$`)
-	if err := os.WriteFile(g.config(), lock.ReplaceAll(content, []byte("INSTALL_LOCK = true")), 0o600); err != nil {
+	line := regexp.MustCompile(`(?m)^INSTALL_LOCK\s*=.*$`)
+	if err := os.WriteFile(g.config(), line.ReplaceAll(content, fmt.Appendf(nil, "INSTALL_LOCK = %t", installed)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g.installed = true
-	g.createAdmin(t)
-	g.Restart(t)
+	g.installed = installed
 }
 
 // Restart starts a Gitea that has ended, with its data and at its address, and
