@@ -34,7 +34,6 @@ func ended(phase string) func(string) bool {
 // the seed is killed at the end of every one of its phases, and in the middle of
 // the installation as well.
 func TestAMachineBecomesAClusterAlthoughTheSeedIsKilledAtEveryPhaseBoundary(t *testing.T) {
-	t.Parallel()
 	s := newSite(t, repository.Options{}, repository.Node{Name: "node1", MAC: "52:54:00:00:00:11", Address: "10.77.0.10", Serial: "node1-disk0"})
 	node := s.machine(t, lab.MachineConfig{Name: "node1", MAC: mustMAC("52:54:00:00:00:11")})
 
@@ -125,7 +124,6 @@ func TestAMachineBecomesAClusterAlthoughTheSeedIsKilledAtEveryPhaseBoundary(t *t
 // from its own disk and has exchanged its claim: until then everything depends
 // on the firmware, and after it nothing does.
 func TestEveryLoaderAndFirmwareInstalls(t *testing.T) {
-	t.Parallel()
 	cases := []struct {
 		name     string
 		firmware lab.Firmware
