@@ -33,14 +33,12 @@ GO_LDFLAGS := -s -w -X main.version=$(VERSION)
 ARCHIVE := dist/rhizome-operator.oci.tar
 PACKAGE_LISTS := $(shell find operator pxe test -name packages.txt)
 
-# Packages whose tests boot machines, virtual or simulated, or run Argo CD and Gitea.
-# Whole systems on emulated processors come first and alone: they want all processors, and
-# gain nothing by sharing them. The others, the longest first, wait much of their time, for
-# firmware, leases and each other, so several run side by side.
-SYSTEM_TESTS := ./test/e2e/...
-MACHINE_TESTS := ./test/fleet/... ./operator/gitops/... ./test/netboot/... \
+# Packages whose tests boot machines, virtual or simulated, or run Argo CD and Gitea,
+# the longest first. They wait much of their time, for firmware, leases and each other,
+# so several run side by side.
+MACHINE_TESTS := ./test/e2e/... ./test/fleet/... ./operator/gitops/... ./test/netboot/... \
 	./test/seed/... ./operator/healing/... ./test/gitops/... ./test/preseed/... ./test/lab/... ./pxe/installer/...
-SIDE_BY_SIDE := 4
+SIDE_BY_SIDE := 3
 # What is very slow on an emulated processor: every firmware over every network:
 # `make test-all`.
 SLOW_TESTS := ./test/matrix/...
@@ -113,17 +111,16 @@ generate: ## Generate deep copies, CRDs, RBAC and the kustomization from the cod
 # Variants of booting that make real firmware wait for minutes each, a foreign installer
 # on an emulated processor, and what the whole seed covers again. `make test-all` runs
 # them too.
-SLOW := TestRealFirmware/(silence|leaves)|TestLabImageBoots|TestTheDebianInstallerIsLed
+SLOW := TestRealFirmware/(silence|leaves)|TestEveryLoaderAndFirmwareInstalls/iPXE_on_UEFI|TestLabImageBoots|TestTheDebianInstallerIsLed
 
 .PHONY: test
 test: build test-programs lint generated cross test-unit ## Pass the tests, virtual machines included
 	cd test/k3s && go test -vet=off ./...
-	go test -timeout 50m $(SYSTEM_TESTS)
-	go test -timeout 50m -p $(SIDE_BY_SIDE) -skip '$(SLOW)' $(MACHINE_TESTS)
+	go test -timeout 70m -p $(SIDE_BY_SIDE) -skip '$(SLOW)' $(MACHINE_TESTS)
 
 .PHONY: test-all
 test-all: test matrix-setup ## Pass all tests, the slow variants of booting included
-	go test -timeout 60m -p 1 -run '$(SLOW)' ./test/netboot ./test/lab ./test/preseed
+	go test -timeout 60m -p 1 -run '$(SLOW)' ./test/e2e ./test/netboot ./test/lab ./test/preseed
 	go test -timeout 180m -p 1 $(SLOW_TESTS)
 
 .PHONY: matrix-setup
@@ -140,7 +137,7 @@ matrix: matrix-setup ## Boot every firmware over every network, one by one, and 
 
 .PHONY: test-unit
 test-unit: ## Run the tests that boot no virtual machine
-	go test -timeout 30m $$(go list ./... | grep -v -x -F "$$(go list $(SYSTEM_TESTS) $(MACHINE_TESTS) $(SLOW_TESTS))")
+	go test -timeout 30m $$(go list ./... | grep -v -x -F "$$(go list $(MACHINE_TESTS) $(SLOW_TESTS))")
 
 .PHONY: lint
 lint: $(LINT) ## Run the linters
