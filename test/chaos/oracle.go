@@ -5,12 +5,13 @@ package chaos
 //
 // A machine that hangs is not mended by magic packets, which turn nothing off; nor is
 // one whose cable is out. To one whose clock is wrong nothing is done, as long as a
-// peer reaches its kubelet.
+// peer reaches its kubelet. One without a core Node can be reached by no pod, so that
+// only its power can be switched.
 func Repairable(f Fault, board bool) bool {
 	switch f.Kind {
 	case Kill, Wipe, Ail:
 		return true
-	case Hang, Stall:
+	case Hang, Stall, Forget:
 		return board
 	}
 	return f.Lasts > 0

@@ -23,10 +23,13 @@ const (
 	Ail   Kind = "Ail"   // its kubelet says that it is not Ready, until it boots again
 	Cut   Kind = "Cut"   // its cable is out
 	Skew  Kind = "Skew"  // its clock is wrong
+	// Somebody deletes its core Node, while it runs: its kubelet makes no other one
+	// before it starts anew.
+	Forget Kind = "Forget"
 )
 
 // Kinds are all of them.
-var Kinds = []Kind{Kill, Wipe, Hang, Stall, Ail, Cut, Skew}
+var Kinds = []Kind{Kill, Wipe, Hang, Stall, Ail, Cut, Skew, Forget}
 
 // Victims that are a machine's part, which another machine may have each time.
 const (
@@ -159,7 +162,7 @@ func (s *Schedule) storm(r *rand.Rand, fleet Fleet) {
 
 // fault is one of any kind.
 func fault(r *rand.Rand, victim string) Fault {
-	f := Fault{Victim: victim, At: seconds(r, 0, 12), Kind: Kinds[pick(r, 34, 12, 16, 10, 12, 10, 6)]}
+	f := Fault{Victim: victim, At: seconds(r, 0, 12), Kind: Kinds[pick(r, 30, 12, 16, 10, 12, 10, 6, 4)]}
 	switch f.Kind {
 	case Cut:
 		f.Lasts = or(r, 60, seconds(r, 3, 30), 0)

@@ -81,7 +81,7 @@ func TestSchedulesHaveEverythingInThem(t *testing.T) {
 
 func TestWhatIsRepairable(t *testing.T) {
 	for _, board := range []bool{false, true} {
-		want := map[Kind]bool{Kill: true, Wipe: true, Ail: true, Hang: board, Stall: board, Cut: false, Skew: false}
+		want := map[Kind]bool{Kill: true, Wipe: true, Ail: true, Hang: board, Stall: board, Forget: board, Cut: false, Skew: false}
 		for _, k := range Kinds {
 			if got := Repairable(Fault{Kind: k}, board); got != want[k] {
 				t.Errorf("%s, with a board %t: repairable %t", k, board, got)

@@ -118,6 +118,10 @@ func (p *play) befall(f chaos.Fault) {
 		p.cut(name, true)
 	case chaos.Skew:
 		m.Skew(f.By)
+	case chaos.Forget:
+		p.insist("delete the core Node of "+name, func(ctx context.Context) error {
+			return client.IgnoreNotFound(p.kube.CoreV1().Nodes().Delete(ctx, name, metav1.DeleteOptions{}))
+		})
 	}
 }
 
@@ -282,7 +286,7 @@ func (p *play) visit() {
 			if h.ended.IsZero() {
 				p.end(name, h)
 			}
-		case chaos.Hang, chaos.Stall, chaos.Ail:
+		case chaos.Hang, chaos.Stall, chaos.Ail, chaos.Forget:
 			// It may have been restarted meanwhile, with its core Node not Ready yet.
 			if m.Hangs() || m.Boots() == h.boots {
 				m.Cut()
