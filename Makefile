@@ -38,7 +38,7 @@ PACKAGE_LISTS := $(shell find operator pxe test -name packages.txt)
 # so several run side by side.
 MACHINE_TESTS := ./test/e2e/... ./test/fleet/... ./operator/gitops/... ./test/netboot/... \
 	./test/seed/... ./operator/healing/... ./test/gitops/... ./test/preseed/... ./test/lab/... ./pxe/installer/...
-SIDE_BY_SIDE := 3
+SIDE_BY_SIDE := 2
 # What is very slow on an emulated processor: every firmware over every network:
 # `make test-all`.
 SLOW_TESTS := ./test/matrix/...

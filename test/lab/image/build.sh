@@ -105,10 +105,10 @@ mv "$root/boot/initrd.img-$kernel" "$root/boot/initrd.img"
 rm -f "$root"/boot/System.map-* "$root"/vmlinuz* "$root"/initrd.img*
 cp "$root/boot/vmlinuz" "$work/vmlinuz"
 
-# tsc=reliable: a kernel that starts on emulated processors of a busy machine finds
-# now and then that their counters disagree, although they are the host's, and takes
-# the HPET for a clock. To read that one costs an emulated device's access under one
-# lock for all processors: the whole machine is then several times slower.
+# tsc=reliable: a kernel with several emulated processors calls their counters
+# unsynchronized, although all are the host's, and takes the HPET for a clock. Each look
+# at that one is an access to an emulated device, under one lock for all processors: the
+# whole machine is then several times slower.
 mkdir -p "$root/boot/grub"
 cat >"$root/boot/grub/grub.cfg" <<EOF
 set timeout=0
