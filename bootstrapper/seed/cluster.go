@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	helmchart "helm.sh/helm/v3/pkg/chart"
+
 	"github.com/rhizome-dev/rhizome/bootstrapper/install"
 	"github.com/rhizome-dev/rhizome/bootstrapper/progress"
 	"github.com/rhizome-dev/rhizome/chart"
@@ -121,13 +123,22 @@ func lastSaid(err error, said string) error {
 	return withFix(fmt.Errorf("%w; %s", err, said), "look at the machine's console (journalctl -u k3s), then %s", goOn)
 }
 
+// again says that something is tried again, and why.
+func again(p *progress.Phase) func(string) {
+	return func(why string) { p.Note("trying again: %s", why) }
+}
+
 // chart puts the definitions and the operator into the cluster.
 func (f *flow) chart(ctx context.Context, p *progress.Phase) (string, error) {
 	loaded, err := chart.Load()
 	if err != nil {
 		return "", err
 	}
-	handed, err := f.client.Founding(ctx, f.secrets.Founding)
+	var handed install.Applied
+	err = patiently(ctx, again(p), func() (err error) {
+		handed, err = f.client.Founding(ctx, f.secrets.Founding)
+		return err
+	})
 	var other *install.OtherFoundingError
 	switch {
 	case errors.As(err, &other):
@@ -137,23 +148,8 @@ func (f *flow) chart(ctx context.Context, p *progress.Phase) (string, error) {
 	case handed.Created > 0:
 		p.Note("handed the cluster's tokens over to the operator, which adds members from now on")
 	}
-	theirs, err := f.client.NewerChart(loaded, f.Logger)
-	if err != nil {
+	if err := patiently(ctx, again(p), func() error { return f.release(ctx, p, loaded) }); err != nil {
 		return "", err
-	}
-	if theirs != "" {
-		p.Note("the cluster has the newer chart %s: it is left alone", theirs)
-	} else {
-		definitions, err := f.client.Definitions(ctx)
-		if err != nil {
-			return "", conflictFix(err)
-		}
-		p.Note("definitions: %s", definitions)
-		release, err := f.client.Chart(ctx, loaded, f.operator.values(f.archive), f.Logger)
-		if err != nil {
-			return "", err
-		}
-		p.Note("release %s: %s (chart %s, revision %d)", install.Release, release.Outcome, release.Version, release.Revision)
 	}
 	if err := f.client.Available(ctx, func(why string) { p.Note("%s", why) }); err != nil {
 		return "", withFix(err, "kubectl --kubeconfig %s -n %s get pods, describe and logs say more; then %s", f.kubeconfigPath(), install.Namespace, goOn)
@@ -161,9 +157,37 @@ func (f *flow) chart(ctx context.Context, p *progress.Phase) (string, error) {
 	return "the operator runs", nil
 }
 
+// release brings the definitions and the chart's release up to date, unless the cluster
+// has newer ones.
+func (f *flow) release(ctx context.Context, p *progress.Phase, loaded *helmchart.Chart) error {
+	theirs, err := f.client.NewerChart(loaded, f.Logger)
+	if err != nil {
+		return err
+	}
+	if theirs != "" {
+		p.Note("the cluster has the newer chart %s: it is left alone", theirs)
+		return nil
+	}
+	definitions, err := f.client.Definitions(ctx)
+	if err != nil {
+		return conflictFix(err)
+	}
+	p.Note("definitions: %s", definitions)
+	release, err := f.client.Chart(ctx, loaded, f.operator.values(f.archive), f.Logger)
+	if err != nil {
+		return err
+	}
+	p.Note("release %s: %s (chart %s, revision %d)", install.Release, release.Outcome, release.Version, release.Revision)
+	return nil
+}
+
 // manifests applies what was declared and waits until the operator is content.
 func (f *flow) manifests(ctx context.Context, p *progress.Phase) (string, error) {
-	applied, err := f.client.Manifests(ctx, f.inv)
+	var applied install.Applied
+	err := patiently(ctx, again(p), func() (err error) {
+		applied, err = f.client.Manifests(ctx, f.inv)
+		return err
+	})
 	if err != nil {
 		return "", conflictFix(err)
 	}
@@ -202,7 +226,11 @@ func (f *flow) done(ctx context.Context, p *progress.Phase) (string, error) {
 			return "", err
 		}
 	}
-	members, err := f.client.Members(ctx)
+	var members []install.Member
+	err = patiently(ctx, again(p), func() (err error) {
+		members, err = f.client.Members(ctx)
+		return err
+	})
 	if err != nil {
 		return "", err
 	}

@@ -3,7 +3,10 @@ package seed
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
+
+	"github.com/rhizome-dev/rhizome/bootstrapper/install"
 )
 
 // final is an error that trying again will not mend.
@@ -25,6 +28,28 @@ func retry(ctx context.Context, times int, try func() error) error {
 		select {
 		case <-ctx.Done():
 			return err
+		case <-time.After(2 * time.Second):
+		}
+	}
+}
+
+// patiently tries until it works or fails for good: the API server of a small machine
+// that starts its pods is late now and then, and away for a moment. said is told why it
+// is tried again, when that changes. The end of ctx is an error that holds the last one.
+func patiently(ctx context.Context, said func(string), try func() error) error {
+	var last string
+	for {
+		err := try()
+		if err == nil || !install.Passing(err) {
+			return err
+		}
+		if why := err.Error(); why != last && ctx.Err() == nil {
+			last = why
+			said(why)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ctx.Err(), err)
 		case <-time.After(2 * time.Second):
 		}
 	}
