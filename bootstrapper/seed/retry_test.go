@@ -38,7 +38,7 @@ func TestWhatPassesIsWaitedForAndNothingElse(t *testing.T) {
 				if !errors.Is(err, tc.want) || tries != tc.tries || !slices.Equal(said, tc.said) {
 					t.Errorf("after %d tries and %q: %v; want %d tries, %q and %v", tries, said, err, tc.tries, tc.said, tc.want)
 				}
-				if tc.want == context.DeadlineExceeded && !errors.Is(err, late) {
+				if errors.Is(tc.want, context.DeadlineExceeded) && !errors.Is(err, late) {
 					t.Errorf("%v does not say what was last seen", err)
 				}
 			})
