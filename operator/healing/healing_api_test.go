@@ -345,7 +345,7 @@ func TestAServerWhoseCoreNodeIsGone(t *testing.T) {
 	w.begun("s3", v1alpha1.RepairWake)
 	w.acted("s3", v1alpha1.RepairWake, 1)
 	w.later(10*time.Minute, "s3")
-	w.repair("s3", "False BackOff")
+	w.repair("s3", "False StorageUnknown") // the step's end has been seen: the pause runs from there
 	w.later(time.Minute, "s3")
 	w.repair("s3", "False StorageUnknown")
 	n := w.node("s3")
