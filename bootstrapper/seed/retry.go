@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/wait"
+
 	"github.com/rhizome-dev/rhizome/bootstrapper/install"
 )
 
@@ -37,20 +39,20 @@ func retry(ctx context.Context, times int, try func() error) error {
 // that starts its pods is late now and then, and away for a moment. said is told why it
 // is tried again, when that changes. The end of ctx is an error that holds the last one.
 func patiently(ctx context.Context, said func(string), try func() error) error {
-	var last string
-	for {
-		err := try()
-		if err == nil || !install.Passing(err) {
-			return err
+	var last error
+	err := wait.PollUntilContextCancel(ctx, 2*time.Second, true, func(context.Context) (bool, error) {
+		before := last
+		last = try()
+		if !install.Passing(last) {
+			return true, last
 		}
-		if why := err.Error(); why != last && ctx.Err() == nil {
-			last = why
-			said(why)
+		if before == nil || before.Error() != last.Error() {
+			said(last.Error())
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", ctx.Err(), err)
-		case <-time.After(2 * time.Second):
-		}
+		return false, nil
+	})
+	if wait.Interrupted(err) && install.Passing(last) {
+		return fmt.Errorf("%w: %w", err, last)
 	}
+	return err
 }
