@@ -107,8 +107,7 @@ cp "$root/boot/vmlinuz" "$work/vmlinuz"
 
 # tsc=reliable: a kernel with several emulated processors calls their counters
 # unsynchronized, although all are the host's, and takes the HPET for a clock. Each look
-# at that one is an access to an emulated device, under one lock for all processors: the
-# whole machine is then several times slower.
+# at that one is an access to an emulated device, under one lock for all processors.
 mkdir -p "$root/boot/grub"
 cat >"$root/boot/grub/grub.cfg" <<EOF
 set timeout=0
