@@ -82,6 +82,7 @@ below it), 2 if the command line is wrong, and 130 after Ctrl-C.`,
 	flags.StringVar(&o.Interface, "interface", "", "`name` of the network interface to boot machines on (default: the one in the cluster's network)")
 	flags.StringVar(&o.BootFiles, "boot-files", "", "`directory` of boot loaders and installers (default: boot beside this program, or /usr/share/rhizome/boot)")
 	flags.StringVar(&o.OperatorImage, "operator-image", "", "the operator's `image`: a reference, or an OCI archive, which travels with the installation (default: the chart's)")
+	flags.StringVar(&o.Values, "values", "", "`file` of Helm values for the operator's chart; --operator-image goes before its image")
 	flags.StringVar(&o.Node, "node", "", "`name` of the first node (default: the first control-plane node by name)")
 	flags.Uint16Var(&o.HTTPPort, "http-port", server.DefaultHTTPPort, "`port` of plain HTTP")
 	flags.Uint16Var(&o.HTTPSPort, "https-port", server.DefaultHTTPSPort, "`port` of HTTPS")

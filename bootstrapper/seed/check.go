@@ -7,6 +7,7 @@ import (
 
 	"github.com/rhizome-dev/rhizome/bootstrapper/host"
 	"github.com/rhizome-dev/rhizome/bootstrapper/progress"
+	"github.com/rhizome-dev/rhizome/chart"
 	"github.com/rhizome-dev/rhizome/internal/inventory"
 	"github.com/rhizome-dev/rhizome/internal/manifests"
 	"github.com/rhizome-dev/rhizome/pxe/server"
@@ -25,6 +26,12 @@ func (f *flow) check(ctx context.Context, p *progress.Phase) (string, error) {
 	f.inv = inv
 	if f.cluster, err = f.inv.Cluster(); err != nil {
 		return "", withFix(err, "bootstrapper init DIR writes an example to start from")
+	}
+	if f.loaded, err = chart.Load(); err != nil {
+		return "", err
+	}
+	if f.values, err = readValues(f.Values, f.loaded); err != nil {
+		return "", err
 	}
 	if err := f.openState(p); err != nil {
 		return "", err

@@ -10,7 +10,6 @@ import (
 
 	"github.com/rhizome-dev/rhizome/bootstrapper/install"
 	"github.com/rhizome-dev/rhizome/bootstrapper/progress"
-	"github.com/rhizome-dev/rhizome/chart"
 	"github.com/rhizome-dev/rhizome/internal/provision"
 )
 
@@ -130,12 +129,8 @@ func again(p *progress.Phase) func(string) {
 
 // chart puts the definitions and the operator into the cluster.
 func (f *flow) chart(ctx context.Context, p *progress.Phase) (string, error) {
-	loaded, err := chart.Load()
-	if err != nil {
-		return "", err
-	}
 	var handed install.Applied
-	err = patiently(ctx, again(p), func() (err error) {
+	err := patiently(ctx, again(p), func() (err error) {
 		handed, err = f.client.Founding(ctx, f.secrets.Founding)
 		return err
 	})
@@ -148,7 +143,7 @@ func (f *flow) chart(ctx context.Context, p *progress.Phase) (string, error) {
 	case handed.Created > 0:
 		p.Note("handed the cluster's tokens over to the operator, which adds members from now on")
 	}
-	if err := patiently(ctx, again(p), func() error { return f.release(ctx, p, loaded) }); err != nil {
+	if err := patiently(ctx, again(p), func() error { return f.release(ctx, p, f.loaded) }); err != nil {
 		return "", err
 	}
 	if err := f.client.Available(ctx, func(why string) { p.Note("%s", why) }); err != nil {
@@ -173,7 +168,7 @@ func (f *flow) release(ctx context.Context, p *progress.Phase, loaded *helmchart
 		return conflictFix(err)
 	}
 	p.Note("definitions: %s", definitions)
-	release, err := f.client.Chart(ctx, loaded, f.operator.values(f.archive), f.Logger)
+	release, err := f.client.Chart(ctx, loaded, f.chartValues(), f.Logger)
 	if err != nil {
 		return err
 	}

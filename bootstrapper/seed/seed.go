@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"time"
 
+	helmchart "helm.sh/helm/v3/pkg/chart"
+
 	"github.com/rhizome-dev/rhizome/bootstrapper/host"
 	"github.com/rhizome-dev/rhizome/bootstrapper/install"
 	"github.com/rhizome-dev/rhizome/bootstrapper/progress"
@@ -43,6 +45,9 @@ type Options struct {
 	// OperatorImage is an image reference, or the path of an OCI archive, which
 	// then travels with the installation; empty: the chart's own.
 	OperatorImage string
+	// Values is the path of a file of values for the operator's chart; empty: none.
+	// What a release has been given before stays, where the file says nothing else.
+	Values string
 	// Node is the name of the first node; empty: the first control-plane node by
 	// name.
 	Node string
@@ -138,7 +143,9 @@ type flow struct {
 	// bootFiles are the loaders and installers.
 	bootFiles fs.FS
 	operator  operatorImage
-	archive   *state.Archive // of the operator's image, as it travelled; nil: none
+	loaded    *helmchart.Chart // the operator's chart
+	values    map[string]any   // of the values file
+	archive   *state.Archive   // of the operator's image, as it travelled; nil: none
 	watch     *watch
 	service   *service
 	client    *install.Client

@@ -377,6 +377,35 @@ func TestTheOwnerIsToldWhatToDoNext(t *testing.T) {
 	}
 }
 
+// The pause before the next attempt counts from the end of the last one: a machine that
+// asks for a boot every few seconds would wait for ever if that moved.
+func TestTheEndOfAnAttemptDoesNotMoveWhileTheFirmwareAsksOn(t *testing.T) {
+	for reason, c := range map[string]struct {
+		claim    Claim
+		activity time.Time
+	}{
+		"interrupted at once":               {consumed(), time.Time{}},
+		"interrupted in its installation":   {consumed(), after(5 * time.Minute)},
+		"failed, and restarted by a person": {failedClaim(), after(5 * time.Minute)},
+	} {
+		t.Run(reason, func(t *testing.T) {
+			var first Next
+			for firmware := 9 * time.Minute; firmware < 40*time.Minute; firmware += 5 * time.Second {
+				next := NextClaim(Policy{}, &c.claim, Sightings{Firmware: after(firmware), Activity: c.activity}, after(firmware+time.Second))
+				if next.Verdict != Open {
+					t.Fatalf("asking for a boot %s after the claim was opened: %+v, want %s", firmware, next, Open)
+				}
+				if first.Verdict == "" {
+					first = next
+				}
+				if diff := cmp.Diff(first, next); diff != "" {
+					t.Fatalf("it moved, %s after the claim was opened (-before +then)\n%s", firmware, diff)
+				}
+			}
+		})
+	}
+}
+
 func TestAMachineThatDoesNotJoinIsTriedAgainOnlyUnderALimit(t *testing.T) {
 	claim := exchanged()
 	claim.Attempt = 1

@@ -137,8 +137,11 @@ func NextClaim(p Policy, claim *Claim, seen Sightings, now time.Time) Next {
 	if last := latest(claim.ConsumedAt, seen.Activity); seen.Firmware.After(last) {
 		end := last.Add(p.Settle)
 		if !now.Before(end) {
-			return again(p, claim, latest(end, seen.Firmware), fmt.Sprintf(
-				"the machine went back to its firmware at %s without having reported an end of its installation", clock(seen.Firmware)))
+			// A machine that finds nothing to boot asks again and again. Neither the end of
+			// the attempt, from which the pause before the next one counts, nor the reason,
+			// which is written down when it changes, moves with that.
+			return again(p, claim, end, fmt.Sprintf(
+				"the machine was last heard of its installation at %s and went back to its firmware without having reported an end", clock(last)))
 		}
 		return Next{Verdict: Wait, Look: end, Reason: "the machine went back to its firmware: waiting whether it is installed"}
 	}

@@ -22,13 +22,11 @@ import (
 // an installation that no claim permitted.
 func TestEveryProcessKilledAtEveryPhaseBoundaryEndsInTheDeclaredMembers(t *testing.T) {
 	order := shuffled(t)
-	w := newWorld(t, options{servers: 2, workers: 8, growth: "{maxConcurrent: 4}"})
+	w := newWorld(t, options{workers: 8, growth: "{maxConcurrent: 4}"})
 	w.maximum = 4
 	w.seed()
-	// A worker's machine: that of a server is the next test's.
-	k := newKiller(w, order, func(next kill, role v1alpha1.Role) bool {
-		return next.Victim != theMachine || role == v1alpha1.Worker
-	}, theOperator, thePXEPods, theMachine)
+	// All of them are workers: what befalls a server is the next test's.
+	k := newKiller(w, order, func(kill, v1alpha1.Role) bool { return true }, theOperator, thePXEPods, theMachine)
 	w.declare(w.names("")[1:]...)
 	w.awaitMembers(25*time.Minute, w.names("")...)
 	w.isOneCluster()
@@ -48,7 +46,7 @@ func TestServersKilledAtEveryPhaseBoundaryEndInOneCluster(t *testing.T) {
 	w.awaitMembers(25*time.Minute, w.names("")...)
 	w.isOneCluster()
 	w.settle()
-	k.end(6)
+	k.end(4)
 }
 
 // shuffled is the order in which kills befall who enters their phase: random, by a

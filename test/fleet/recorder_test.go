@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rhizome-dev/rhizome/crds/v1alpha1"
 	"github.com/rhizome-dev/rhizome/internal/names"
@@ -156,16 +157,37 @@ func (r *recorder) count(w *world, store cache.Store) {
 	}
 }
 
-// isOver says whether an attempt has ended in a member, although its claim is not
-// closed yet: an operator that was killed in between closes it later.
+// isOver says whether an attempt has ended, although its claim is not closed yet: in a
+// member, where the operator was killed in between, or without one, as the Node says;
+// then its credentials are worthless, and the claim is closed when the next one opens.
+// A server that was killed just now is waited for.
 func (w *world) isOver(c provision.Claim) bool {
-	if c.ExchangedAt.IsZero() {
-		return false
+	for until := time.Now().Add(time.Minute); time.Now().Before(until); time.Sleep(time.Second) {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		over, err := w.sawEnd(ctx, c)
+		cancel()
+		if err == nil {
+			return over
+		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
+	return false
+}
+
+func (w *world) sawEnd(ctx context.Context, c provision.Claim) (bool, error) {
+	if c.ExchangedAt.IsZero() {
+		var n v1alpha1.Node
+		if err := w.api.Get(ctx, client.ObjectKey{Name: c.Node}, &n); err != nil {
+			return false, client.IgnoreNotFound(err)
+		}
+		last := n.Status.Claim
+		return last != nil && last.Opened.Time.Equal(c.Opened.Truncate(time.Second)) &&
+			(last.State == string(provision.StateFailed) || last.State == string(provision.StateExpired)), nil
+	}
 	n, err := w.kube.CoreV1().Nodes().Get(ctx, c.Node, metav1.GetOptions{})
-	return err == nil && isReady(n) && (w.declared[c.Node].Spec.Role == v1alpha1.Worker || condition(n, "EtcdIsVoter"))
+	if err != nil {
+		return false, client.IgnoreNotFound(err)
+	}
+	return isReady(n) && (w.declared[c.Node].Spec.Role == v1alpha1.Worker || condition(n, "EtcdIsVoter")), nil
 }
 
 // settle says at the end whether every wipe was permitted.
