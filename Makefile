@@ -111,7 +111,7 @@ generate: ## Generate deep copies, CRDs, RBAC and the kustomization from the cod
 # Variants of booting that make real firmware wait for minutes each, a foreign installer
 # on an emulated processor, and what the whole seed covers again. `make test-all` runs
 # them too.
-SLOW := TestRealFirmware/(silence|leaves)|TestEveryLoaderAndFirmwareInstalls/iPXE_on_UEFI|TestLabImageBoots|TestTheDebianInstallerIsLed
+SLOW := TestRealFirmware/(silence|leaves)|TestEveryLoaderAndFirmwareInstalls|TestLabImageBoots|TestTheDebianInstallerIsLed
 
 .PHONY: test
 test: build test-programs lint generated cross test-unit ## Pass the tests, virtual machines included

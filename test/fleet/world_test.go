@@ -269,8 +269,9 @@ func (w *world) plugIn(name string, role v1alpha1.Role, address netip.Addr, imag
 		Dir: filepath.Join(w.dir, name), Image: image, Programs: w.built.programs, Log: w.logf,
 		Wiped: func(claim string) { w.recorder.wiped(name, claim) },
 		// The stand-in's leases outlast an emulated machine; here a server that died
-		// must be replaced within a test's patience.
+		// must be replaced, and a member missed, within a test's patience.
 		ServerArgs: []string{
+			"--kube-controller-manager-arg=node-monitor-grace-period=50s",
 			"--kube-controller-manager-arg=leader-elect-lease-duration=45s", "--kube-controller-manager-arg=leader-elect-renew-deadline=35s",
 			"--kube-scheduler-arg=leader-elect-lease-duration=45s", "--kube-scheduler-arg=leader-elect-renew-deadline=35s",
 		},

@@ -130,6 +130,9 @@ func (s *Server) startControllers() {
 		"leader-elect-lease-duration", "150s",
 		"leader-elect-renew-deadline", "120s",
 		"leader-elect-retry-period", "5s",
+		// As for the leases: an API server on an emulated processor that starts pods
+		// takes a minute for a kubelet's sign of life.
+		"node-monitor-grace-period", "150s",
 	)
 	s.Children.Start(process.Child{Name: "kube-controller-manager", Path: process.Self, Args: a.list(s.Config.ControllerArgs)})
 	if s.Config.DisableSched {

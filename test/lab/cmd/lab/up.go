@@ -146,6 +146,13 @@ func up(ctx context.Context, o upOptions, seedFlags []string) error {
 	seed = append(seed,
 		"--state="+filepath.Join(dir, seedDir), "--cache="+filepath.Join(dir, mediaDir),
 		"--kubeconfig="+filepath.Join(dir, kubeconfig))
+	if slow {
+		values := filepath.Join(dir, valuesFile)
+		if err := os.WriteFile(values, []byte(valuesOnEmulated), 0o600); err != nil {
+			return err
+		}
+		seed = append(seed, "--values="+values)
+	}
 	seed = append(append(seed, seedFlags...), manifests)
 	took := &phases{now: time.Now}
 	if err := took.run("seed", func() error { return runInside(dir, s, seed...) }); err != nil {
@@ -203,6 +210,14 @@ func (o upOptions) check() error {
 // onEmulated is how many machines may be installed at once on emulated processors: the
 // others take them from the first, which has a control plane and Argo CD to run.
 const onEmulated = 1
+
+// valuesOnEmulated are the chart's values on emulated processors, where an API server
+// that starts pods may answer after a minute: an operator that lost its lease for that
+// would start again and again.
+const (
+	valuesFile       = "operator-values.yaml"
+	valuesOnEmulated = "extraArgs: [--lease=4m]\n"
+)
 
 // emulated says whether the machines' processors are.
 func emulated(ctx context.Context) (bool, error) {
