@@ -353,6 +353,9 @@ func TestTheOwnerIsToldWhatToDoNext(t *testing.T) {
 		{"installed", attempt(installed(), 1), at(11*time.Minute, 10*time.Minute), 12 * time.Minute, Wait, 0},
 		{"installed, and fetching files for hours", attempt(installed(), 1), at(11*time.Minute, 4*time.Hour), 4*time.Hour + time.Minute, Wait, 0},
 		{"installed and silent", attempt(installed(), 1), at(11*time.Minute, 10*time.Minute), 26 * time.Minute, Open, 2},
+		{"installed, and slow to come to its firmware", attempt(installed(), 1), at(24*time.Minute, 10*time.Minute), 38 * time.Minute, Wait, 0},
+		{"installed, and its firmware asks on", attempt(installed(), 1), at(40*time.Minute-1, 10*time.Minute), 40*time.Minute - 1, Wait, 0},
+		{"installed, and its firmware asked too long", attempt(installed(), 1), at(40*time.Minute, 10*time.Minute), 40 * time.Minute, Open, 2},
 		{"installed, and not done within a day", attempt(installed(), 1), at(0, 25*time.Hour), 25 * time.Hour, Open, 2},
 		{"with its credentials and silent: it may be a member", attempt(exchanged(), 1), Sightings{}, 100 * time.Hour, Wait, 0},
 	} {

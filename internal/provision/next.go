@@ -12,7 +12,8 @@ type Policy struct {
 	// MaxAttempts is how many installations in a row may fail. Zero: 3.
 	MaxAttempts int
 	// Silence is how long a machine may say nothing during its installation before
-	// it counts as interrupted. Zero: 15 minutes.
+	// it counts as interrupted; an installed one may ask its firmware for a boot
+	// as long again. Zero: 15 minutes.
 	Silence time.Duration
 	// Join is how long a machine that has its credentials may take to be a member.
 	// Zero: as long as it takes.
@@ -116,12 +117,20 @@ func NextClaim(p Policy, claim *Claim, seen Sightings, now time.Time) Next {
 		}
 		return wait
 	case StateInstalled:
-		// Without credentials it is no member, and nothing of value is on it.
-		last := latest(claim.InstalledAt, seen.Activity, seen.Firmware)
-		if end := last.Add(p.Silence); !now.Before(end) {
-			return again(p, claim, end, fmt.Sprintf("the installed machine fell silent before it asked for its credentials, at %s", clock(last)))
+		// Without credentials it is no member, and nothing of value is on it. Its firmware
+		// may take its time, and is not waited for without end: where the disk does not
+		// boot, it asks again and again.
+		last := latest(claim.InstalledAt, seen.Activity)
+		why := fmt.Sprintf("the installed machine fell silent before it asked for its credentials, at %s", clock(last))
+		end := last.Add(p.Silence)
+		if seen.Firmware.After(last) {
+			why = fmt.Sprintf("the installed machine went to its firmware after %s and never came into its system: see whether it boots its disk", clock(last))
+			end = earliest(seen.Firmware.Add(p.Silence), last.Add(2*p.Silence))
 		}
-		return Next{Verdict: Wait, Look: earliest(last.Add(p.Silence), claim.FinishBy()),
+		if !now.Before(end) {
+			return again(p, claim, end, why)
+		}
+		return Next{Verdict: Wait, Look: earliest(end, claim.FinishBy()),
 			Reason: "the machine is installed: waiting for it to ask for its credentials"}
 	case StateFailed:
 		return again(p, claim, claim.FailedAt, "the installation failed: "+claim.Failure)

@@ -142,7 +142,10 @@ func watchInstallation(m *machine, f *fleet) outcome {
 	o.phase = v1alpha1.PhaseInstalling
 	next := nextAttempt(m, f)
 	o.admit(metav1.ConditionTrue, v1alpha1.ReasonAdmitted, fmt.Sprintf("the claim was consumed at %s", clock(m.claim.ConsumedAt)))
-	message := next.Reason + written(m) + lastSeen(m)
+	message := next.Reason + written(m)
+	if !backAtFirmware(m) {
+		message += lastSeen(m)
+	}
 	if f.noCredentials != "" {
 		message += "; its credentials cannot be made: " + f.noCredentials
 	}
@@ -150,6 +153,13 @@ func watchInstallation(m *machine, f *fleet) outcome {
 	o.lookAt(next.Look)
 	o.do(actOffer)
 	return o
+}
+
+// backAtFirmware says whether a machine that was being installed asks for a boot again:
+// what it asked for last changes by the second and says nothing more.
+func backAtFirmware(m *machine) bool {
+	seen := m.sightings()
+	return seen.Firmware.After(m.claim.ConsumedAt) && seen.Firmware.After(seen.Activity)
 }
 
 // awaitMember: the machine has its credentials, and there is no core Node of it
