@@ -69,7 +69,7 @@ func benchSeed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	booted, err := bootInstalled(ctx, l, machine, filepath.Join(dir, "kubeconfig"))
+	booted, err := bootInstalled(ctx, machine, filepath.Join(dir, "kubeconfig"))
 	if err != nil {
 		return err
 	}
@@ -185,16 +185,25 @@ func rawWrite(ctx context.Context, image lab.OSImage, disk string) (time.Duratio
 }
 
 // bootInstalled is the floor of a join: the installed disk, from power-on until
-// the kubelet says again that the node is Ready.
-func bootInstalled(ctx context.Context, l *lab.Lab, installed *lab.Machine, kubeconfig string) (time.Duration, error) {
+// the kubelet says again that the node is Ready. It is booted in a lab of its own, by a
+// machine that is the same but never asks the network.
+func bootInstalled(ctx context.Context, installed *lab.Machine, kubeconfig string) (time.Duration, error) {
 	if err := installed.Shutdown(ctx); err != nil {
 		return 0, err
 	}
 	if err := installed.WaitForPowerOff(ctx); err != nil {
 		return 0, err
 	}
+	l, err := lab.Start(ctx, lab.Options{})
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		l.Close()
+		os.RemoveAll(l.Dir)
+	}()
 	config := installed.Config
-	config.Name, config.BootOrder = name+"-again", lab.DiskOnly
+	config.BootOrder = lab.DiskOnly
 	config.Disks = []lab.Disk{{Path: installed.DiskPath(0)}}
 	machine, err := l.Machine(config)
 	if err != nil {

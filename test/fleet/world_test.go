@@ -314,7 +314,7 @@ func (w *world) seed() {
 	if err != nil {
 		w.t.Fatalf("bootstrapper seed: %v\n%s", err, out)
 	}
-	w.t.Logf("seeded:\n%s", out)
+	w.logf("test: seeded:\n%s", out)
 	w.connect(filepath.Join(state, "kubeconfig"))
 	w.seededBy(filepath.Join(state, "claims.json"))
 	w.recorder.watch(w)
