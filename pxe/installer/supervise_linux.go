@@ -10,6 +10,7 @@ import (
 	"github.com/rhizome-dev/rhizome/pxe/installer/boot"
 	"github.com/rhizome-dev/rhizome/pxe/installer/console"
 	"github.com/rhizome-dev/rhizome/pxe/installer/kernelargs"
+	"github.com/rhizome-dev/rhizome/pxe/installer/network"
 )
 
 // What the child's exit code says; any other code is a crash.
@@ -46,6 +47,9 @@ func supervise() {
 	case code == exitLoaded:
 		say("done, starting the installed system's kernel")
 		consoles.Flush(flush)
+		if err := network.Down(); err != nil {
+			say("%v", err)
+		}
 		say("%v: rebooting into the installed system", boot.Kexec())
 	case code == exitFailed:
 		pause(say, "the installation failed, see above")
