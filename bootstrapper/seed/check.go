@@ -27,10 +27,10 @@ func (f *flow) check(ctx context.Context, p *progress.Phase) (string, error) {
 	if f.cluster, err = f.inv.Cluster(); err != nil {
 		return "", withFix(err, "bootstrapper init DIR writes an example to start from")
 	}
-	if f.loaded, err = chart.Load(); err != nil {
+	if f.operatorChart, err = chart.Load(); err != nil {
 		return "", err
 	}
-	if f.values, err = readValues(f.Values, f.loaded); err != nil {
+	if f.values, err = readValues(f.Values, f.operatorChart); err != nil {
 		return "", err
 	}
 	if err := f.openState(p); err != nil {

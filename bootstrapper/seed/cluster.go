@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	helmchart "helm.sh/helm/v3/pkg/chart"
-
 	"github.com/rhizome-dev/rhizome/bootstrapper/install"
 	"github.com/rhizome-dev/rhizome/bootstrapper/progress"
 	"github.com/rhizome-dev/rhizome/internal/provision"
@@ -143,7 +141,7 @@ func (f *flow) chart(ctx context.Context, p *progress.Phase) (string, error) {
 	case handed.Created > 0:
 		p.Note("handed the cluster's tokens over to the operator, which adds members from now on")
 	}
-	if err := patiently(ctx, again(p), func() error { return f.release(ctx, p, f.loaded) }); err != nil {
+	if err := patiently(ctx, again(p), func() error { return f.release(ctx, p) }); err != nil {
 		return "", err
 	}
 	if err := f.client.Available(ctx, func(why string) { p.Note("%s", why) }); err != nil {
@@ -154,8 +152,8 @@ func (f *flow) chart(ctx context.Context, p *progress.Phase) (string, error) {
 
 // release brings the definitions and the chart's release up to date, unless the cluster
 // has newer ones.
-func (f *flow) release(ctx context.Context, p *progress.Phase, loaded *helmchart.Chart) error {
-	theirs, err := f.client.NewerChart(loaded, f.Logger)
+func (f *flow) release(ctx context.Context, p *progress.Phase) error {
+	theirs, err := f.client.NewerChart(f.operatorChart, f.Logger)
 	if err != nil {
 		return err
 	}
@@ -168,7 +166,7 @@ func (f *flow) release(ctx context.Context, p *progress.Phase, loaded *helmchart
 		return conflictFix(err)
 	}
 	p.Note("definitions: %s", definitions)
-	release, err := f.client.Chart(ctx, loaded, f.chartValues(), f.Logger)
+	release, err := f.client.Chart(ctx, f.operatorChart, f.chartValues(), f.Logger)
 	if err != nil {
 		return err
 	}

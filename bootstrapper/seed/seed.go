@@ -141,15 +141,15 @@ type flow struct {
 	sizes    map[string]int64  // bytes by digest
 	released *v1alpha1.Cluster // with the files of the k3s project's release
 	// bootFiles are the loaders and installers.
-	bootFiles fs.FS
-	operator  operatorImage
-	loaded    *helmchart.Chart // the operator's chart
-	values    map[string]any   // of the values file
-	archive   *state.Archive   // of the operator's image, as it travelled; nil: none
-	watch     *watch
-	service   *service
-	client    *install.Client
-	summary   []string
+	bootFiles     fs.FS
+	operator      operatorImage
+	operatorChart *helmchart.Chart
+	values        map[string]any // of the values file
+	archive       *state.Archive // of the operator's image, as it travelled; nil: none
+	watch         *watch
+	service       *service
+	client        *install.Client
+	summary       []string
 }
 
 // Run seeds. Its error is a *Failure, which the display has shown already.

@@ -23,11 +23,11 @@ func readValues(path string, chart *helmchart.Chart) (map[string]any, error) {
 		return nil, withFix(fmt.Errorf("the values file %s does not exist", path), "name it with --values, or leave the flag out")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the values file: %w", err)
+		return nil, withFix(fmt.Errorf("cannot read the values file: %w", err), "make it a file that this program may read")
 	}
 	values, err := chartutil.ReadValues(content)
 	if err != nil {
-		return nil, fmt.Errorf("the values file %s is no YAML: %w", path, err)
+		return nil, withFix(fmt.Errorf("the values file %s is no table in YAML: %w", path, err), "mend it; chart/values.yaml shows the form")
 	}
 	whole, err := chartutil.CoalesceValues(chart, values)
 	if err != nil {

@@ -26,8 +26,8 @@ func TestTheValuesFileIsCheckedByTheChartsSchema(t *testing.T) {
 		{"an empty file says nothing", "", map[string]any{}, nil},
 		{"a word that the chart has not", "extraArguments: []\n", nil, []string{"values.yaml", "extraArguments"}},
 		{"a value of another type", "replicas: many\n", nil, []string{"values.yaml", "replicas"}},
-		{"a list in the place of the values", "- replicas\n", nil, []string{"values.yaml", "no YAML"}},
-		{"no YAML", "a: [", nil, []string{"values.yaml", "no YAML"}},
+		{"a list in the place of the values", "- replicas\n", nil, []string{"values.yaml", "no table in YAML"}},
+		{"no YAML", "a: [", nil, []string{"values.yaml", "no table in YAML"}},
 	}
 	for _, tc := range cases {
 		t.Run(tc.reason, func(t *testing.T) {
