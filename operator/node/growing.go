@@ -143,8 +143,11 @@ func watchInstallation(m *machine, f *fleet) outcome {
 	next := nextAttempt(m, f)
 	o.admit(metav1.ConditionTrue, v1alpha1.ReasonAdmitted, fmt.Sprintf("the claim was consumed at %s", clock(m.claim.ConsumedAt)))
 	message := next.Reason + written(m)
-	if !backAtFirmware(m) {
+	switch {
+	case !backAtFirmware(m):
 		message += lastSeen(m)
+	case !m.claim.InstalledAt.IsZero():
+		message += "; it is in its firmware or boot loader"
 	}
 	if f.noCredentials != "" {
 		message += "; its credentials cannot be made: " + f.noCredentials

@@ -107,6 +107,15 @@ func TestDecisions(t *testing.T) {
 			f.seen("w1", "Installing", 0)
 			f.m("w1").node.Status.Boot.Done, f.m("w1").node.Status.Boot.Total = 57, 100
 		}, installing, v1alpha1.PhaseInstalling, "Offer", 15 * time.Minute, "about 50 % written"},
+		{"back at its firmware", "w1", func(f *fleet) { f.consumed("w1", time.Minute); f.seen("w1", "Config", time.Second) }, installing, v1alpha1.PhaseInstalling, "Offer", 2 * time.Minute, "waiting whether it is installed"},
+		{"back at its firmware, which asks on while the next attempt is due", "w1", func(f *fleet) {
+			f.consumed("w1", 5*time.Minute).Attempt = 1
+			f.seen("w1", "Config", time.Second)
+		}, idle, v1alpha1.PhaseClaimed, "Revoke Hold Open", 0, "attempt 2 of 3"},
+		{"installed, and on its way into its system", "w1", func(f *fleet) {
+			f.consumed("w1", 2*time.Minute).InstalledAt = f.now.Add(-time.Minute)
+			f.seen("w1", "Config", time.Second)
+		}, installing, v1alpha1.PhaseInstalling, "Offer", 15*time.Minute - time.Second, "it is in its firmware or boot loader"},
 		{"silent", "w1", func(f *fleet) { f.consumed("w1", 15*time.Minute) }, idle, v1alpha1.PhaseDeclared, "Revoke", time.Minute, "fell silent"},
 		{"joining", "w1", func(f *fleet) { f.exchanged("w1", time.Minute) }, joining, v1alpha1.PhaseJoining, "", 4 * time.Minute, "k3s starts"},
 		{"joining, and nothing comes", "w1", func(f *fleet) { f.exchanged("w1", 6*time.Minute) }, joining, v1alpha1.PhaseJoining, "", 24 * time.Minute, "journalctl"},
@@ -198,5 +207,21 @@ func TestEveryActIsDone(t *testing.T) {
 		if states[s] == nil {
 			t.Errorf("nobody handles %s", s)
 		}
+	}
+}
+
+// A machine that finds nothing to boot asks for one thing after the other, every few
+// seconds: what is written into its Node stays the same meanwhile.
+func TestWhatAFirmwareAsksForLastIsNotWrittenDown(t *testing.T) {
+	said := map[string]bool{}
+	for _, stage := range []string{"DHCP", "Loader", "Config"} {
+		f := home()
+		f.consumed("w1", time.Minute)
+		f.seen("w1", stage, time.Second)
+		o := watchInstallation(f.m("w1"), f)
+		said[o.ready.Message] = true
+	}
+	if len(said) != 1 {
+		t.Errorf("want one message, got %v", said)
 	}
 }
