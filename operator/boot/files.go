@@ -42,6 +42,7 @@ type files struct {
 	changed bell
 
 	mu        sync.Mutex
+	looked    bool // what is wanted was compared with what is here at least once
 	want      wanted
 	standings map[string]standing // by digest
 	sizes     map[string]int64    // by digest, of files that are here
@@ -97,6 +98,9 @@ func (f *files) size(sha256 string) int64 {
 func (f *files) verdict() (bool, string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if !f.looked {
+		return false, "what machines need was not looked up yet"
+	}
 	return verdict(f.want, f.standings)
 }
 
@@ -174,6 +178,7 @@ func (f *files) look(s *snapshot) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.looked = s != nil
 	f.want = w
 	for _, source := range w.files {
 		if old, ok := f.urls[source.SHA256]; ok && old != source.URL {

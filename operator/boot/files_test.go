@@ -102,6 +102,9 @@ func TestTheInternetIsAskedLast(t *testing.T) {
 	if n := value(t, first.metrics.mediaMissing); n != 0 {
 		t.Fatalf("%v files are missing before anything was looked at", n)
 	}
+	if ready, message := first.verdict(); ready {
+		t.Errorf("ready before anything was looked at: %s", message)
+	}
 	first.look(first.declared.current.Load())
 	if n := value(t, first.metrics.mediaMissing); n != 3 {
 		t.Errorf("%v files are missing, want 3", n)

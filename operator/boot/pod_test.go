@@ -365,7 +365,7 @@ func TestTheAPIServerMayBeAway(t *testing.T) {
 		t.Error("a machine was answered before anything was read")
 	}
 	way.mend()
-	r.await(http.StatusOK, "")
+	r.await(http.StatusOK, "serves all 3 files that 2 machines need")
 	way.cut()
 
 	if _, ok := ask(t, alphaMAC, 10*time.Second); !ok {
