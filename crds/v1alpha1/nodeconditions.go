@@ -73,7 +73,8 @@ const (
 	ReasonNoCredentials = "NoCredentials"
 	// ReasonMemberExists: a core Node of this name is there that is not this machine.
 	ReasonMemberExists = "MemberExists"
-	// ReasonMemberRemains: the machine was a member before, and etcd still counts it.
+	// ReasonMemberRemains: the machine was a member, and its core Node went without its
+	// being taken out of the cluster: it may run on, and etcd may count it.
 	ReasonMemberRemains = "MemberRemains"
 )
 

@@ -89,8 +89,8 @@ type member struct {
 	ready bool
 	// core: its core Node is there.
 	core bool
-	// remains: it is a server whose core Node is gone, and whose member of etcd may be
-	// there still.
+	// remains: its core Node went without its being taken out of the cluster. Its
+	// machine may run on, and of a server the member of etcd may be there still.
 	remains bool
 	// speaks: its kubelet talks to the API server.
 	speaks bool

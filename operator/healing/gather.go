@@ -92,7 +92,7 @@ func (r *reconciler) gather(ctx context.Context, from client.Reader) (*world, er
 		}
 	}
 	for _, m := range w.members {
-		if m.remains {
+		if m.remains && m.controlPlane {
 			// Whether etcd counts it still is not known: then it is a voter that is lost.
 			w.servers = append(w.servers, server{name: m.name, declared: true, vote: silent})
 		}
@@ -181,7 +181,7 @@ func (r *reconciler) memberOf(n *v1alpha1.Node, core *corev1.Node, w *world) *me
 		m.began = core == nil && m.repair.Rule != v1alpha1.ReasonSickMissing || fresh && s.Claim.State != "Open" && s.Claim.State != "Expired"
 	}
 	m.installedAt = installerSeen(&s)
-	m.remains = m.controlPlane && core == nil && s.NodeRef != nil
+	m.remains = core == nil && s.NodeRef != nil
 	if core != nil {
 		m.cordoned = core.Spec.Unschedulable && core.Annotations[v1alpha1.AnnotationCordoned] == ""
 		m.fenced = core.Annotations[v1alpha1.AnnotationFenced] != ""

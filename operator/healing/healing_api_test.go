@@ -71,7 +71,10 @@ func TestADeadWorkerIsRepairedStepByStep(t *testing.T) {
 	}
 	// The node controller and the machine do the rest.
 	w.must(w.Delete(t.Context(), w.core("w1")))
-	w.controller("w1", func(n *v1alpha1.Node) { n.Status.NodeRef, n.Status.Phase = nil, v1alpha1.PhaseInstalling })
+	w.controller("w1", func(n *v1alpha1.Node) {
+		n.Status.NodeRef, n.Status.Phase = nil, v1alpha1.PhaseInstalling
+		n.Status.Claim = &v1alpha1.ClaimStatus{Attempt: 1, State: "Consumed", Opened: metav1.NewTime(w.clock()), Expires: metav1.NewTime(w.clock().Add(time.Hour))}
+	})
 	w.pass(2 * time.Hour)
 	w.repair("w1", "True Reinstall")
 	w.must(w.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "w1"}}))

@@ -106,13 +106,13 @@ func quarantined(m *member, _ *facts, _ v1alpha1.RepairAction) string {
 	return ""
 }
 
-// notAMember: a machine whose core Node is gone is no patient: it is installed again
-// as any declared machine. But a server is not, as long as etcd may count it.
+// notAMember: a machine that is no member, and is to be none as it stands, is no patient:
+// it is installed as any declared machine.
 func notAMember(m *member, _ *facts, _ v1alpha1.RepairAction) string {
 	if m.core || m.remains {
 		return ""
 	}
-	return "its core Node is gone, so that it is no member: it is installed like a new one; the condition Admitted says how far that is"
+	return "it is no member: it is installed like a new one; the condition Admitted says how far that is"
 }
 
 func observing(m *member, f *facts, _ v1alpha1.RepairAction) string {
@@ -189,14 +189,23 @@ func noPeer(m *member, f *facts, _ v1alpha1.RepairAction) string {
 	return "no PXE pod on another member has tried to reach it lately: is one running there (kubectl describe clusters.rhizome.dev)?"
 }
 
-func peerReaches(m *member, f *facts, _ v1alpha1.RepairAction) string {
-	if m.speaks {
+// peerReaches: whoever answers a peer may be at work, and the operator blind. But that a
+// core Node is gone is no matter of sight: a kubelet that runs without one does no work of
+// the cluster's, and registers again when its machine is turned off and on. To wake a
+// machine that runs changes nothing, and to install one anew destroys what it has.
+func peerReaches(m *member, f *facts, a v1alpha1.RepairAction) string {
+	gone := m.sick == v1alpha1.ReasonSickMissing
+	if m.speaks || gone && a == v1alpha1.RepairPowerCycle {
 		return ""
 	}
 	for _, r := range f.fresh(m) {
-		if r.Answer == v1alpha1.AnswerKubelet {
-			return fmt.Sprintf("its kubelet answers the PXE pod on %s, and not the API server: it may be at work; look at the network between them, at its clock, and at 'journalctl -u k3s -u k3s-agent' on it", r.From)
+		if r.Answer != v1alpha1.AnswerKubelet {
+			continue
 		}
+		if gone {
+			return fmt.Sprintf("its kubelet answers the PXE pod on %s, though its core Node is gone: restart k3s on it ('systemctl restart k3s' or 'k3s-agent'), which registers it again", r.From)
+		}
+		return fmt.Sprintf("its kubelet answers the PXE pod on %s, and not the API server: it may be at work; look at the network between them, at its clock, and at 'journalctl -u k3s -u k3s-agent' on it", r.From)
 	}
 	return ""
 }

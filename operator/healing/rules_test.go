@@ -219,6 +219,39 @@ func TestEveryRuleAloneRefuses(t *testing.T) {
 	}
 }
 
+// kubeletRuns has its peers say that its kubelet answers.
+func kubeletRuns(m *member) { peers(m, func(r *v1alpha1.Reach) { r.Answer = v1alpha1.AnswerKubelet }) }
+
+// A worker whose core Node is gone is a patient, too: nobody said that it is to go.
+func TestAWorkerWithoutACoreNode(t *testing.T) {
+	tests := []struct {
+		reason string
+		change func(*member)
+		want   string // an action, or the rule that refuses
+	}{
+		{"it may be only off", func(*member) {}, "Wake"},
+		{"its kubelet runs", kubeletRuns, "PeerReaches"},
+		{"its kubelet runs, and it has a board", func(m *member) { kubeletRuns(m); m.board = true }, "PowerCycle"},
+		{"that did not help", func(m *member) { m.board = true; toReinstall(m) }, "Reinstall"},
+		{"that did not help, and its kubelet runs", func(m *member) { kubeletRuns(m); m.board = true; toReinstall(m) }, "PeerReaches"},
+		{"that did not help, and nothing says what is on its disk", func(m *member) { toReinstall(m); m.storage.verdict = storageUnknown }, "StorageUnknown"},
+		{"a person, or the operator, took it out", func(m *member) { m.remains = false }, "NotAMember"},
+	}
+	for _, tc := range tests {
+		m, f := sickWorker()
+		m.core, m.remains, m.sick = false, true, v1alpha1.ReasonSickMissing
+		tc.change(m)
+		v := decide(m, f)
+		got := string(v.action)
+		if v.move == refuse {
+			got = v.refusal.name
+		}
+		if got != tc.want {
+			t.Errorf("%s: %s (%s), want %s", tc.reason, got, v.message, tc.want)
+		}
+	}
+}
+
 // A server whose core Node is gone counts as a voter that is lost, and is repaired by
 // the rules of any other server.
 func TestAServerWhoseCoreNodeIsGoneIsRepaired(t *testing.T) {
@@ -242,7 +275,9 @@ func TestAServerWhoseCoreNodeIsGoneIsRepaired(t *testing.T) {
 		{"it was one of two", func(_ *member, f *facts) { f.servers = f.servers[1:] }, "Minority"},
 		{"it was one of two, and stands there again", func(_ *member, f *facts) { f.servers = f.servers[1:]; f.servers[1].ready = true }, "TooFewVoters"},
 		{"nobody looked whether its machine is there", func(m *member, _ *facts) { m.reach = nil }, "NoPeer"},
-		{"its kubelet runs", func(m *member, _ *facts) { peers(m, func(r *v1alpha1.Reach) { r.Answer = v1alpha1.AnswerKubelet }) }, "PeerReaches"},
+		{"its kubelet runs", func(m *member, _ *facts) { kubeletRuns(m) }, "PeerReaches"},
+		{"its kubelet runs, and it has a board", func(m *member, _ *facts) { kubeletRuns(m); m.board = true }, "PowerCycle"},
+		{"its kubelet runs although it was restarted", func(m *member, _ *facts) { kubeletRuns(m); m.board = true; toReinstall(m) }, "PeerReaches"},
 	}
 	for _, tc := range tests {
 		m, f := sickServer()

@@ -85,23 +85,33 @@ func memberExists(m *machine, _ *fleet) (string, string, bool) {
 	return "", "", false
 }
 
-// memberRemains: a server whose core Node went without the operator taking it out
-// of etcd may still be counted there, and an orphan of the same name blocks the
-// rejoin. Deleting a core Node does not prove that the member is gone.
+// memberRemains: a machine whose core Node went without the operator taking it out of
+// the cluster may run on, with all that it holds, and deleting a core Node says nothing
+// of its disk. A server may still be counted by etcd besides, and an orphan of the same
+// name blocks the rejoin.
 func memberRemains(m *machine, _ *fleet) (string, string, bool) {
-	if remains(m) {
-		return v1alpha1.ReasonMemberRemains, fmt.Sprintf(
-			"the machine was a server of the cluster and its core Node went without its leaving etcd: healing sees to that where its rules permit (the condition Repair says more); by hand, see on another server with 'etcdctl member list' that no member %s-... is left, then set the annotation %s to a new value",
-			m.node.Name, v1alpha1.AnnotationRetry), true
+	if !remains(m) {
+		return "", "", false
 	}
-	return "", "", false
+	message := "its core Node went without its being taken out of the cluster: healing sees to that where its rules permit (the condition Repair says more); by hand, "
+	if m.isControlPlane() {
+		message = "the machine was a server of the cluster and " + message + fmt.Sprintf("see on another server with 'etcdctl member list' that no member %s-... is left, then", m.node.Name)
+	} else {
+		message = "the machine was a member and " + message + "restart k3s on it ('systemctl restart k3s-agent'), which registers it again; or, to have its disk written anew,"
+	}
+	return v1alpha1.ReasonMemberRemains, fmt.Sprintf("%s set the annotation %s to a new value", message, v1alpha1.AnnotationRetry), true
 }
 
-// remains says whether etcd may still count the machine, though its core Node is gone
-// and no person said otherwise.
+// remains says whether the machine was a member and may run on, though its core Node is
+// gone, and neither a person nor healing said that it is to be installed anew. Of a
+// server healing alone does not suffice: etcd has to be rid of it first.
 func remains(m *machine) bool {
-	return m.isControlPlane() && m.core == nil && m.node.Status.NodeRef != nil && !wantsRetry(m.node)
+	return m.core == nil && m.node.Status.NodeRef != nil && !wantsRetry(m.node) && (m.isControlPlane() || !repairUnheard(m))
 }
+
+// remainsInEtcd says whether etcd may still count the machine, though its core Node is
+// gone.
+func remainsInEtcd(m *machine) bool { return m.isControlPlane() && remains(m) }
 
 // attemptsExhausted: after so many failed installations a person looks.
 func attemptsExhausted(m *machine, f *fleet) (string, string, bool) {

@@ -51,10 +51,13 @@ func consider(m *machine, f *fleet) outcome {
 		case v1alpha1.ReasonBackOff:
 			o.lookAt(backOffUntil(m, next))
 		}
-		if reason != v1alpha1.ReasonMemberRemains {
+		if !remains(m) {
 			o.nodeRef = nil
 		}
 		return o
+	}
+	if m.node.Status.NodeRef != nil {
+		o.do(actForget)
 	}
 	o.nodeRef = nil
 	o.phase = v1alpha1.PhaseClaimed

@@ -210,7 +210,14 @@ func TestAdmission(t *testing.T) {
 		{"and a person says that etcd forgot it", "s3", func(f *fleet) {
 			f.annotated("s3", v1alpha1.AnnotationRetry, "1").node.Status.NodeRef = &v1alpha1.CoreNodeReference{}
 		}, "", ""},
-		{"a worker whose core Node went by itself", "w1", func(f *fleet) { f.m("w1").node.Status.NodeRef = &v1alpha1.CoreNodeReference{} }, "", ""},
+		{"a worker whose core Node went by itself", "w1", func(f *fleet) { f.m("w1").node.Status.NodeRef = &v1alpha1.CoreNodeReference{} }, "MemberRemains", "systemctl restart k3s-agent"},
+		{"and a person says that it is to be installed anew", "w1", func(f *fleet) {
+			f.annotated("w1", v1alpha1.AnnotationRetry, "1").node.Status.NodeRef = &v1alpha1.CoreNodeReference{}
+		}, "", ""},
+		{"and healing asks for it", "w1", func(f *fleet) {
+			f.m("w1").node.Status.NodeRef = &v1alpha1.CoreNodeReference{}
+			f.m("w1").node.Status.Repair = &v1alpha1.RepairStatus{Action: v1alpha1.RepairReinstall, Reinstall: "1"}
+		}, "", ""},
 
 		{"three attempts failed", "w1", func(f *fleet) { f.failed("w1", time.Hour, 3) }, "AttemptsExhausted", "two disks match"},
 		{"three attempts failed, and their record is lost", "w1", func(f *fleet) { f.m("w1").node.Status.Attempts = 3 }, "AttemptsExhausted", ""},

@@ -120,7 +120,7 @@ func quorum(m *machine, f *fleet) (string, string, bool) {
 	if !serves(m) {
 		return "", "", false
 	}
-	stay, healthy := len(f.others(m, remains)), 0
+	stay, healthy := len(f.others(m, remainsInEtcd)), 0
 	for _, s := range f.otherServers(m) {
 		switch s.vote(f.now) {
 		case votes:

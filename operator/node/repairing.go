@@ -14,15 +14,19 @@ const honouredRepair = "repair"
 // heard yet. One that has recovered is left alone, unless it went so far that it
 // must be finished.
 func repairAsks(m *machine) bool {
+	return repairUnheard(m) && m.core != nil && !m.core.isReady()
+}
+
+// repairUnheard says whether a reinstallation that healing asks for was not done yet.
+func repairUnheard(m *machine) bool {
 	r := m.node.Status.Repair
-	return r != nil && r.Reinstall != "" && r.Reinstall != m.node.Status.Honoured[honouredRepair] && m.core != nil && !m.core.isReady()
+	return r != nil && r.Reinstall != "" && r.Reinstall != m.node.Status.Honoured[honouredRepair]
 }
 
 // repairAsksToExpel says whether healing asks to install a server anew whose core Node
 // is gone, and whose member of etcd may be there.
 func repairAsksToExpel(m *machine) bool {
-	r := m.node.Status.Repair
-	return r != nil && r.Reinstall != "" && r.Reinstall != m.node.Status.Honoured[honouredRepair] && remains(m)
+	return repairUnheard(m) && remainsInEtcd(m)
 }
 
 // honourRepair remembers that a reinstallation that healing asked for is done.

@@ -61,6 +61,10 @@ func TestHealingAsksForAServerWithoutACoreNode(t *testing.T) {
 	}{
 		{"it is asked for", nil, "ExpelOrphan", v1alpha1.ReasonMemberRemains},
 		{"nobody asks", func(_ *fleet, m *machine) { m.node.Status.Repair = nil }, "", v1alpha1.ReasonMemberRemains},
+		{"nobody asks, and it is paused", func(f *fleet, m *machine) {
+			m.node.Status.Repair = nil
+			f.annotated("s3", v1alpha1.AnnotationPaused, "")
+		}, "", v1alpha1.ReasonPaused},
 		{"it was honoured", func(_ *fleet, m *machine) { m.node.Status.Honoured = map[string]string{honouredRepair: "1"} }, "", v1alpha1.ReasonMemberRemains},
 		{"it is proven that etcd lacks it", func(_ *fleet, m *machine) { m.node.Status.NodeRef = nil }, "Hold Open", v1alpha1.ReasonAdmitted},
 		{"it is paused", func(f *fleet, _ *machine) { f.annotated("s3", v1alpha1.AnnotationPaused, "") }, "", v1alpha1.ReasonPaused},
@@ -82,6 +86,53 @@ func TestHealingAsksForAServerWithoutACoreNode(t *testing.T) {
 			m.node.Status.Installed = &v1alpha1.InstallationRecord{OperatingSystem: "debian"}
 			m.node.Status.Repair = &v1alpha1.RepairStatus{Action: v1alpha1.RepairReinstall, Reinstall: "1"}
 			f.repairing = "s3"
+			if tc.change != nil {
+				tc.change(f, m)
+			}
+			o := decide(m, f)
+			var acts []string
+			for _, a := range o.acts {
+				acts = append(acts, string(a))
+			}
+			if got := strings.Join(acts, " "); got != tc.acts || o.admitted == nil || o.admitted.Reason != tc.want {
+				t.Errorf("acts %q, admitted %+v; want %q, %s", got, o.admitted, tc.acts, tc.want)
+			}
+			if (o.nodeRef == nil) != (tc.want == v1alpha1.ReasonAdmitted) {
+				t.Errorf("its former core Node is %+v", o.nodeRef)
+			}
+		})
+	}
+}
+
+// TestAWorkerWithoutACoreNodeIsLeftAlone: nobody but healing, or a person, has it
+// installed anew; and what holds it meanwhile does not make the operator forget that it
+// was a member.
+func TestAWorkerWithoutACoreNodeIsLeftAlone(t *testing.T) {
+	tests := []struct {
+		reason string
+		change func(*fleet, *machine)
+		acts   string
+		want   string // the reason why it is not admitted
+	}{
+		{"nobody asks", nil, "", v1alpha1.ReasonMemberRemains},
+		{"it is paused besides", func(f *fleet, _ *machine) { f.annotated("w1", v1alpha1.AnnotationPaused, "") }, "", v1alpha1.ReasonPaused},
+		{"healing asked, and was heard", func(_ *fleet, m *machine) {
+			m.node.Status.Repair = &v1alpha1.RepairStatus{Action: v1alpha1.RepairReinstall, Reinstall: "1"}
+			m.node.Status.Honoured = map[string]string{honouredRepair: "1"}
+		}, "", v1alpha1.ReasonMemberRemains},
+		{"healing asks", func(f *fleet, m *machine) {
+			m.node.Status.Repair = &v1alpha1.RepairStatus{Action: v1alpha1.RepairReinstall, Reinstall: "1"}
+			f.repairing = "w1"
+		}, "Forget Hold Open", v1alpha1.ReasonAdmitted},
+		{"a person asks", func(f *fleet, _ *machine) { f.annotated("w1", v1alpha1.AnnotationRetry, "1") }, "Forget Hold Open", v1alpha1.ReasonAdmitted},
+		{"it never was a member", func(_ *fleet, m *machine) { m.node.Status = v1alpha1.NodeStatus{} }, "Hold Open", v1alpha1.ReasonAdmitted},
+	}
+	for _, tc := range tests {
+		t.Run(tc.reason, func(t *testing.T) {
+			f := home()
+			m := f.m("w1")
+			m.node.Status.NodeRef = &v1alpha1.CoreNodeReference{Name: "w1", UID: "uid-1"}
+			m.node.Status.Installed = &v1alpha1.InstallationRecord{OperatingSystem: "debian"}
 			if tc.change != nil {
 				tc.change(f, m)
 			}
