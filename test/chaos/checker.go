@@ -53,16 +53,19 @@ type Checker struct {
 	// calm is when the last storm was over that lasted long enough for all to see it.
 	calm time.Time
 	// down are servers that a fault befell, and since when.
-	down   map[string]time.Time
+	down map[string]time.Time
+	// cycles are when a machine might be turned off.
 	cycles []cycle
 	orders []order
 	begun  int
 	last   string // what was said of several at once, so that it is said once
 }
 
-// cycle is a step of a repair that turns a machine off.
+// cycle is a step of a repair that turns a machine off, or an installation: under its
+// claim a machine that is on may be restarted.
 type cycle struct {
 	machine  string
+	claim    bool
 	from, to time.Time // to is zero while it goes on
 }
 
@@ -96,15 +99,17 @@ func (c *Checker) Shown(at time.Time, all []Machine) {
 	for _, m := range all {
 		before := c.shown[m.Name]
 		begins := m.Repair != "" && (before.Repair == "" || !m.Intended.Equal(before.Intended))
+		if before.Repair == "PowerCycle" && (m.Repair == "" || begins) {
+			c.ends(at, m.Name, false)
+		}
 		if m.Repair == "PowerCycle" && begins {
 			c.cycles = append(c.cycles, cycle{machine: m.Name, from: at})
 		}
-		if before.Repair == "PowerCycle" && (m.Repair == "" || begins) {
-			for i := range c.cycles {
-				if c.cycles[i].machine == m.Name && c.cycles[i].to.IsZero() && c.cycles[i].from.Before(at) {
-					c.cycles[i].to = at
-				}
-			}
+		switch {
+		case m.Installing && !before.Installing:
+			c.cycles = append(c.cycles, cycle{machine: m.Name, claim: true, from: at})
+		case !m.Installing && before.Installing:
+			c.ends(at, m.Name, true)
 		}
 		acts := m.Repair != "" && !m.Acted.IsZero() && !m.Acted.Equal(before.Acted) && !m.Off
 		if begins {
@@ -115,6 +120,15 @@ func (c *Checker) Shown(at time.Time, all []Machine) {
 			c.noStorm(at, m, begins)
 		}
 		c.shown[m.Name] = m
+	}
+}
+
+// ends ends the cycle of a machine that goes on.
+func (c *Checker) ends(at time.Time, machine string, claim bool) {
+	for i := range c.cycles {
+		if o := &c.cycles[i]; o.machine == machine && o.claim == claim && o.to.IsZero() {
+			o.to = at
+		}
 	}
 }
 
@@ -249,7 +263,7 @@ func (c *Checker) Ordered(at time.Time, machine string) {
 }
 
 // Settle holds what can be judged only afterwards against each other: whoever was
-// turned off was so in a step that was written down.
+// turned off was so in a step that was written down, or under a claim.
 func (c *Checker) Settle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -257,7 +271,7 @@ func (c *Checker) Settle() {
 		if !slices.ContainsFunc(c.cycles, func(s cycle) bool {
 			return s.machine == o.machine && !o.at.Before(s.from.Add(-c.times.Slack)) && (s.to.IsZero() || !o.at.After(s.to.Add(c.times.Slack)))
 		}) {
-			c.say(fmt.Sprintf("%s was turned off, and no such step was written down for it", o.machine))
+			c.say(fmt.Sprintf("%s was turned off, and neither such a step nor a claim was written down for it", o.machine))
 		}
 	}
 	c.orders = nil

@@ -135,10 +135,10 @@ func TestEachInvariantCanFail(t *testing.T) {
 		{"who does not vote any more is wiped", "", func(c *Checker) {
 			c.Harmed(after(20*time.Second), "s3", "is wiped", []string{"s1", "s2"})
 		}},
-		{"a machine is turned off in no step", "no such step", func(c *Checker) {
+		{"a machine is turned off in no step", "neither such a step", func(c *Checker) {
 			c.Ordered(after(20*time.Second), "w01")
 		}},
-		{"a machine is turned off when its step is over", "no such step", func(c *Checker) {
+		{"a machine is turned off when its step is over", "neither such a step", func(c *Checker) {
 			sick(c, "w01")
 			c.Shown(after(12*time.Second), []Machine{repairing("w01", "PowerCycle", after(12*time.Second))})
 			c.Shown(after(20*time.Second), []Machine{{Name: "w01"}})
@@ -150,7 +150,22 @@ func TestEachInvariantCanFail(t *testing.T) {
 			c.Ordered(after(15*time.Second), "w01")
 			c.Shown(after(20*time.Second), []Machine{{Name: "w01"}})
 		}},
-		{"another machine is turned off", "no such step", func(c *Checker) {
+		{"a machine is turned off under its claim", "", func(c *Checker) {
+			c.Shown(after(20*time.Second), []Machine{{Name: "w01", Installing: true}})
+			c.Ordered(after(21*time.Second), "w01")
+			c.Shown(after(30*time.Second), []Machine{{Name: "w01"}})
+		}},
+		{"a machine is turned off when its claim is closed", "neither such a step", func(c *Checker) {
+			c.Shown(after(20*time.Second), []Machine{{Name: "w01", Installing: true}})
+			c.Shown(after(30*time.Second), []Machine{{Name: "w01"}})
+			c.Ordered(after(34*time.Second), "w01")
+		}},
+		{"a machine is turned off under another's claim", "neither such a step", func(c *Checker) {
+			c.Shown(after(20*time.Second), []Machine{{Name: "w02", Installing: true}})
+			c.Shown(after(25*time.Second), []Machine{{Name: "w02"}})
+			c.Ordered(after(26*time.Second), "w01")
+		}},
+		{"another machine is turned off", "neither such a step", func(c *Checker) {
 			sick(c, "w01")
 			c.Shown(after(12*time.Second), []Machine{repairing("w01", "PowerCycle", after(12*time.Second))})
 			c.Ordered(after(15*time.Second), "w02")
