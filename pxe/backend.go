@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -67,6 +68,13 @@ type Decision struct {
 	Kernel Kernel
 }
 
+// Equal says whether two decisions are the same in every field.
+func (d *Decision) Equal(o *Decision) bool {
+	return d.Action == o.Action && d.Reason == o.Reason && d.Lease.Equal(o.Lease) &&
+		d.Loader == o.Loader && d.LocalBoot == o.LocalBoot && d.Arch == o.Arch &&
+		d.Kernel.Path == o.Kernel.Path && slices.Equal(d.Kernel.Initrds, o.Kernel.Initrds) && slices.Equal(d.Kernel.Args, o.Kernel.Args)
+}
+
 // Lease is an address reservation (RFC 2131).
 type Lease struct {
 	Address     netip.Prefix // the machine's address with the subnet's prefix length
@@ -74,6 +82,15 @@ type Lease struct {
 	Nameservers []netip.Addr
 	HostName    string
 	Duration    time.Duration // zero: one hour
+}
+
+// Equal says whether two leases are the same in every field. nil is one of its own.
+func (l *Lease) Equal(o *Lease) bool {
+	if l == nil || o == nil {
+		return l == o
+	}
+	return l.Address == o.Address && l.Gateway == o.Gateway && slices.Equal(l.Nameservers, o.Nameservers) &&
+		l.HostName == o.HostName && l.Duration == o.Duration
 }
 
 // LoaderPolicy says which loader a machine gets.

@@ -3,7 +3,6 @@ package bootfs
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"reflect"
 	"sync"
 
 	"github.com/rhizome-dev/rhizome/pxe"
@@ -37,7 +36,7 @@ func (s *scripts) get(key scriptKey, d pxe.Decision, write func() ([]byte, error
 	s.mu.Lock()
 	old, ok := s.written[key]
 	s.mu.Unlock()
-	if ok && reflect.DeepEqual(&old.decision, &d) {
+	if ok && old.decision.Equal(&d) {
 		return old, nil
 	}
 	text, err := write()

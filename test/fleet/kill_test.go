@@ -34,19 +34,20 @@ func TestEveryProcessKilledAtEveryPhaseBoundaryEndsInTheDeclaredMembers(t *testi
 	k.end(10)
 }
 
-// So it is when a server loses its power as it enters a phase, with k3s, etcd and the
-// PXE pod on it; and when the one that the others join by does.
+// So it is when that befalls servers, with k3s, etcd and the PXE pod on what loses its
+// power; and when the server does that the others join by.
 func TestServersKilledAtEveryPhaseBoundaryEndInOneCluster(t *testing.T) {
 	order := shuffled(t)
 	// An attempt that the dark ends counts.
 	w := newWorld(t, options{servers: 2, workers: 1, pxe: "{maxAttempts: 6}"})
 	w.seed()
-	k := newKiller(w, order, func(_ kill, role v1alpha1.Role) bool { return role == v1alpha1.ControlPlane }, theMachine, theFirstServer)
+	k := newKiller(w, order, func(_ kill, role v1alpha1.Role) bool { return role == v1alpha1.ControlPlane },
+		theOperator, thePXEPods, theMachine, theFirstServer)
 	w.declare(w.names("")[1:]...)
 	w.awaitMembers(25*time.Minute, w.names("")...)
 	w.isOneCluster()
 	w.settle()
-	k.end(4)
+	k.end(6)
 }
 
 // shuffled is the order in which kills befall who enters their phase: random, by a
