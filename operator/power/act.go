@@ -30,8 +30,9 @@ var errHeld = errors.New("held")
 
 // turnOn has the machine start, from the network if its controller can tell it so,
 // and says what is proven of it. Before each step it asks permit, which says errHeld
-// when a rule forbids it by now.
-func turnOn(ctx context.Context, d power.Driver, again bool, permit func(context.Context) error) (*metav1.Condition, error) {
+// when a rule forbids it by now; once it has turned the machine off it asks resume in
+// the place of it: what is off by our hand is not left so.
+func turnOn(ctx context.Context, d power.Driver, again bool, permit, resume func(context.Context) error) (*metav1.Condition, error) {
 	m, ok := d.(machine)
 	if !ok {
 		return nil, fmt.Errorf("the driver %T cannot turn machines on and off", d)
@@ -47,6 +48,7 @@ func turnOn(ctx context.Context, d power.Driver, again bool, permit func(context
 		if err := m.TurnOff(ctx, grace); err != nil {
 			return nil, err
 		}
+		permit = resume
 	}
 	how := "; its firmware is to boot from the network by its own order"
 	if b, ok := d.(power.NetworkBooter); ok {
@@ -78,4 +80,27 @@ func turnOn(ctx context.Context, d power.Driver, again bool, permit func(context
 		return condition(metav1.ConditionUnknown, v1alpha1.ReasonToldOnly, fmt.Sprintf("told to turn on by %s, which does not know whether it is%s", d.Means(), how)), nil
 	}
 	return nil, err
+}
+
+// turnBackOn turns on a machine that is off although it began to boot, and never turns
+// one off.
+func turnBackOn(ctx context.Context, d power.Driver, permit func(context.Context) error) (*metav1.Condition, error) {
+	m, ok := d.(machine)
+	if !ok {
+		return nil, fmt.Errorf("the driver %T cannot turn machines on and off", d)
+	}
+	state, err := m.State(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if state != power.Off {
+		return condition(metav1.ConditionTrue, v1alpha1.ReasonTurnedOn, "it was seen to boot from the network"), nil
+	}
+	if err := permit(ctx); err != nil {
+		return nil, err
+	}
+	if err := m.TurnOn(ctx); err != nil {
+		return nil, err
+	}
+	return condition(metav1.ConditionTrue, v1alpha1.ReasonTurnedOn, fmt.Sprintf("turned on again by %s, seen to be on: it was off though it had begun to boot", d.Means())), nil
 }

@@ -64,14 +64,14 @@ func TestInWhichOrderAMachineIsTurnedOn(t *testing.T) {
 		fails  bool
 	}{
 		{"it is off", &board{script: script{state: power.Off}}, false, []string{"permit", "network", "permit", "on"}, v1alpha1.ReasonTurnedOn, false},
-		{"it is on", &board{script: script{state: power.On}}, false, []string{"permit", "off 1m0s", "permit", "network", "permit", "on"}, v1alpha1.ReasonTurnedOn, false},
+		{"it is on", &board{script: script{state: power.On}}, false, []string{"permit", "off 1m0s", "resume", "network", "resume", "on"}, v1alpha1.ReasonTurnedOn, false},
 		{"it cannot be told to boot from the network", &board{script: script{state: power.Off}, bootErr: fault(v1alpha1.ReasonPowerUnsupported, errors.New("no Pxe"))}, false,
 			[]string{"permit", "network", "permit", "on"}, v1alpha1.ReasonTurnedOn, false},
 		{"it is not known whether it boots from the network", &board{script: script{state: power.Off}, bootErr: broken}, false, []string{"permit", "network"}, "", true},
 		{"it does not turn off", &board{script: script{state: power.On, offErr: unproven}}, false, []string{"permit", "off 1m0s"}, "", true},
 		{"it does not turn on", &board{script: script{state: power.Off, onErr: unproven}}, false, []string{"permit", "network", "permit", "on"}, "", true},
 		{"nothing is known of it", &board{script: script{stateErr: broken}}, false, nil, "", true},
-		{"a plug that knows", &script{state: power.On}, false, []string{"permit", "off 1m0s", "permit", "on"}, v1alpha1.ReasonTurnedOn, false},
+		{"a plug that knows", &script{state: power.On}, false, []string{"permit", "off 1m0s", "resume", "on"}, v1alpha1.ReasonTurnedOn, false},
 		{"a plug that does not know", &script{state: power.Unknown, onErr: unproven}, false, []string{"permit", "on"}, v1alpha1.ReasonToldOnly, false},
 		{"a plug that does not know, and nothing came of it", &script{state: power.Unknown, cycleErr: unproven}, true, []string{"permit", "cycle"}, v1alpha1.ReasonToldOnly, false},
 		{"a plug that is broken", &script{state: power.Unknown, onErr: broken}, false, []string{"permit", "on"}, "", true},
@@ -83,7 +83,10 @@ func TestInWhichOrderAMachineIsTurnedOn(t *testing.T) {
 				}
 				return &c.driver.(*script).asked
 			}()
-			got, err := turnOn(t.Context(), c.driver, c.again, func(context.Context) error { *asked = append(*asked, "permit"); return nil })
+			noting := func(what string) func(context.Context) error {
+				return func(context.Context) error { *asked = append(*asked, what); return nil }
+			}
+			got, err := turnOn(t.Context(), c.driver, c.again, noting("permit"), noting("resume"))
 			if (err != nil) != c.fails || err == nil && got.Reason != c.says {
 				t.Errorf("%v, %v, want %s", got, err, c.says)
 			}
@@ -98,12 +101,13 @@ func TestARuleThatForbidsInTheMiddleStopsBeforeTheNextStep(t *testing.T) {
 	for stop, want := range [][]string{nil, {"off 1m0s"}, {"off 1m0s", "network"}, {"off 1m0s", "network", "on"}} {
 		b := &board{script: script{state: power.On}}
 		steps := 0
-		_, err := turnOn(t.Context(), b, false, func(context.Context) error {
+		permit := func(context.Context) error {
 			if steps++; steps > stop {
 				return fmt.Errorf("%w by Paused", errHeld)
 			}
 			return nil
-		})
+		}
+		_, err := turnOn(t.Context(), b, false, permit, permit)
 		if errors.Is(err, errHeld) != (stop < 3) {
 			t.Errorf("%d: %v", stop, err)
 		}
@@ -118,7 +122,40 @@ func TestADriverThatCannotTurnOffIsNoneOfOurs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := turnOn(t.Context(), d, false, nil); err == nil || !strings.Contains(err.Error(), "cannot turn machines on and off") {
+	if _, err := turnOn(t.Context(), d, false, nil, nil); err == nil || !strings.Contains(err.Error(), "cannot turn machines on and off") {
 		t.Error(err)
+	}
+}
+
+func TestWhatBeganToBootIsTurnedOnAgainAndNeverOff(t *testing.T) {
+	broken := errors.New("broken")
+	for _, c := range []struct {
+		reason string
+		script script
+		held   bool
+		asked  []string
+		fails  bool
+	}{
+		{"it is on", script{state: power.On}, false, nil, false},
+		{"it is off", script{state: power.Off}, false, []string{"on"}, false},
+		{"it is off, and paused", script{state: power.Off}, true, nil, true},
+		{"it does not turn on", script{state: power.Off, onErr: broken}, false, []string{"on"}, true},
+		{"nobody knows", script{state: power.Unknown}, false, nil, false},
+		{"its controller does not say", script{stateErr: broken}, false, nil, true},
+	} {
+		t.Run(c.reason, func(t *testing.T) {
+			got, err := turnBackOn(t.Context(), &c.script, func(context.Context) error {
+				if c.held {
+					return errHeld
+				}
+				return nil
+			})
+			if (err != nil) != c.fails || err == nil && got.Reason != v1alpha1.ReasonTurnedOn {
+				t.Errorf("%v, %v", got, err)
+			}
+			if diff := cmp.Diff(c.asked, c.script.asked); diff != "" {
+				t.Errorf("asked (-want +got):\n%s", diff)
+			}
+		})
 	}
 }

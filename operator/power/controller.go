@@ -109,7 +109,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, err
 	}
 	v := decide(*f)
-	if v.act || v.forget || v.condition != nil {
+	if v.act || v.restore || v.forget || v.condition != nil {
 		// What follows from old news is decided again on what is so now.
 		if f, err = r.gather(ctx, r.Live, req.Name); err != nil || f == nil {
 			return reconcile.Result{}, err
@@ -119,6 +119,8 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	switch {
 	case v.act:
 		return r.turnOn(ctx, f, v.again)
+	case v.restore:
+		return r.turnBackOn(ctx, f)
 	case v.forget:
 		return reconcile.Result{}, quietly(status.Apply(ctx, r.Live, f.node, &v1alpha1.NodeStatus{}, Manager))
 	case v.condition != nil:
@@ -136,7 +138,7 @@ func (r *reconciler) gather(ctx context.Context, reader client.Reader, name stri
 		return nil, client.IgnoreNotFound(err)
 	}
 	f := &facts{now: r.Now(), node: &n}
-	if n.Status.Phase != v1alpha1.PhaseWaking || power.MeansOf(&n) == power.MeansWakeOnLAN {
+	if power.MeansOf(&n) == power.MeansWakeOnLAN {
 		return f, nil
 	}
 	var clusters v1alpha1.ClusterList
@@ -144,6 +146,9 @@ func (r *reconciler) gather(ctx context.Context, reader client.Reader, name stri
 		return nil, fmt.Errorf("cannot list Clusters: %w", err)
 	}
 	f.paused = pausedBy(&n, clusters.Items)
+	if n.Status.Phase != v1alpha1.PhaseWaking {
+		return f, nil
+	}
 	claim, ok, err := r.store.OfNode(ctx, name)
 	if err != nil {
 		return nil, err
@@ -156,7 +161,7 @@ func (r *reconciler) gather(ctx context.Context, reader client.Reader, name stri
 
 // turnOn writes down that it is being done, does it, and writes what came of it.
 func (r *reconciler) turnOn(ctx context.Context, f *facts, again bool) (reconcile.Result, error) {
-	name, means := f.node.Name, power.MeansOf(f.node)
+	means := power.MeansOf(f.node)
 	log := ctrl.LoggerFrom(ctx).WithValues("means", means)
 	intent := *condition(metav1.ConditionFalse, v1alpha1.ReasonTurningOn, fmt.Sprintf("being turned on by %s", means))
 	if err := r.write(ctx, f.node, intent); err != nil {
@@ -164,11 +169,11 @@ func (r *reconciler) turnOn(ctx context.Context, f *facts, again bool) (reconcil
 	}
 	id := f.claim.ID
 	permit := func(ctx context.Context) error {
-		now, err := r.gather(ctx, r.Live, name)
+		now, err := r.stillTouchable(ctx, f)
 		if err != nil {
 			return err
 		}
-		if now == nil || now.node.UID != f.node.UID || now.node.Status.Phase != v1alpha1.PhaseWaking {
+		if now.node.Status.Phase != v1alpha1.PhaseWaking {
 			return fmt.Errorf("%w: the machine is not to be turned on any more", errHeld)
 		}
 		if rule, why := held(*now); rule != "" {
@@ -182,7 +187,7 @@ func (r *reconciler) turnOn(ctx context.Context, f *facts, again bool) (reconcil
 	var result *metav1.Condition
 	d, err := r.Driver(f.node)
 	if err == nil {
-		result, err = turnOn(ctx, d, again, permit)
+		result, err = turnOn(ctx, d, again, permit, r.resume(f))
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -193,7 +198,56 @@ func (r *reconciler) turnOn(ctx context.Context, f *facts, again bool) (reconcil
 	case err != nil:
 		result = condition(metav1.ConditionFalse, power.ReasonOf(err), err.Error())
 	}
-	log.Info("power", "reason", result.Reason, "message", result.Message)
+	return r.tell(ctx, f, result)
+}
+
+// turnBackOn is for a machine that boots and was perhaps turned off.
+func (r *reconciler) turnBackOn(ctx context.Context, f *facts) (reconcile.Result, error) {
+	d, err := r.Driver(f.node)
+	var result *metav1.Condition
+	if err == nil {
+		result, err = turnBackOn(ctx, d, r.resume(f))
+	}
+	switch {
+	case ctx.Err() != nil:
+		return reconcile.Result{}, ctx.Err()
+	case errors.Is(err, errHeld):
+		return reconcile.Result{RequeueAfter: time.Second}, nil
+	case err != nil:
+		// What is written stays, so that this is tried again.
+		ctrl.LoggerFrom(ctx).Info("it is not known whether the machine is on", "means", power.MeansOf(f.node), "error", err.Error())
+		return reconcile.Result{RequeueAfter: afterFailure}, nil
+	}
+	return r.tell(ctx, f, result)
+}
+
+// stillTouchable are the facts as they are now; errHeld: the Node is gone, or another
+// one, or paused.
+func (r *reconciler) stillTouchable(ctx context.Context, f *facts) (*facts, error) {
+	now, err := r.gather(ctx, r.Live, f.node.Name)
+	switch {
+	case err != nil:
+		return nil, err
+	case now == nil || now.node.UID != f.node.UID:
+		return nil, fmt.Errorf("%w: the Node is gone", errHeld)
+	case now.paused != "":
+		return nil, fmt.Errorf("%w by %s: %s", errHeld, v1alpha1.ReasonPaused, now.paused)
+	}
+	return now, nil
+}
+
+// resume says whether a machine may be turned on that we turned off.
+func (r *reconciler) resume(f *facts) func(context.Context) error {
+	return func(ctx context.Context) error {
+		_, err := r.stillTouchable(ctx, f)
+		return err
+	}
+}
+
+// tell writes down what came of it.
+func (r *reconciler) tell(ctx context.Context, f *facts, result *metav1.Condition) (reconcile.Result, error) {
+	name, means := f.node.Name, power.MeansOf(f.node)
+	ctrl.LoggerFrom(ctx).Info("power", "means", means, "reason", result.Reason, "message", result.Message)
 	actions.WithLabelValues(string(means), result.Reason).Inc()
 	kind := corev1.EventTypeNormal
 	if result.Status == metav1.ConditionFalse {
@@ -202,6 +256,7 @@ func (r *reconciler) turnOn(ctx context.Context, f *facts, again bool) (reconcil
 	r.events.Event(f.node, kind, result.Reason, plaintext.Clip(result.Message, 1000))
 	// The time is what the next try waits from: a lost write would let it come at
 	// once.
+	var err error
 	for range 5 {
 		var n v1alpha1.Node
 		if err := r.Live.Get(ctx, client.ObjectKey{Name: name}, &n); err != nil {

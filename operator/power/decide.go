@@ -23,6 +23,17 @@ const (
 	afterSilence = 10 * time.Minute
 )
 
+// A machine that found nothing to boot is on, and our GRUB on it asks every ten seconds
+// what to do: it comes upon the claim by itself, and to restart it would cut off what it
+// has begun by then.
+const (
+	// asksLately is how long before the claim it was heard of at least. That is
+	// written down every half minute.
+	asksLately = 45 * time.Second
+	// comesBy is how long it has to come.
+	comesBy = 20 * time.Second
+)
+
 // facts are what is decided on.
 type facts struct {
 	now  time.Time
@@ -38,6 +49,9 @@ type verdict struct {
 	// act: the machine is to be turned on now. Again: it was, for this claim, and
 	// nothing was heard of it.
 	act, again bool
+	// restore: it boots, and was perhaps turned off nevertheless: then it is to be
+	// turned on again, and in no case to be turned off.
+	restore bool
 	// condition to be written; nil with forget unset: what is written stays.
 	condition *metav1.Condition
 	// forget: nothing is to be said any more.
@@ -61,6 +75,12 @@ func decide(f facts) verdict {
 		if was == nil || was.Status == metav1.ConditionTrue {
 			return verdict{}
 		}
+		if perhapsOff(was.Reason) {
+			if f.paused != "" {
+				return verdict{condition: condition(metav1.ConditionFalse, v1alpha1.ReasonPaused, f.paused)}
+			}
+			return verdict{restore: true}
+		}
 		// That it boots proves more than its controller can.
 		return verdict{condition: condition(metav1.ConditionTrue, v1alpha1.ReasonTurnedOn, "it was seen to boot from the network")}
 	default:
@@ -70,7 +90,11 @@ func decide(f facts) verdict {
 		return verdict{condition: condition(metav1.ConditionFalse, rule, why)}
 	}
 	if was == nil || was.LastTransitionTime.Time.Before(f.claim.Opened.Truncate(time.Second)) {
-		return verdict{act: true} // nothing was done for this claim yet
+		// Nothing was done for this claim yet.
+		if due := f.claim.Opened.Add(comesBy); asked(f) && f.now.Before(due) {
+			return verdict{look: due}
+		}
+		return verdict{act: true}
 	}
 	since := was.LastTransitionTime.Time
 	switch was.Reason {
@@ -86,6 +110,19 @@ func decide(f facts) verdict {
 	}
 	// It was held, or whoever did it was killed: what is so is seen by the doing.
 	return verdict{act: true}
+}
+
+// asked says whether the machine asked for a boot just before its claim was opened.
+func asked(f facts) bool {
+	b := f.node.Status.Boot
+	return b != nil && b.LastSeen != nil && !b.LastSeen.Time.Before(f.claim.Opened.Add(-asksLately))
+}
+
+// perhapsOff says whether what was written last leaves open that the machine was turned
+// off and not on again: whoever did it was killed, or a pause came, or the controller did
+// not say what became of it.
+func perhapsOff(reason string) bool {
+	return reason == v1alpha1.ReasonTurningOn || reason == v1alpha1.ReasonPaused || reason == v1alpha1.ReasonPowerUnproven
 }
 
 // held is the rule that forbids to touch the machine's power, and what lifts it.

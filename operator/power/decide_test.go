@@ -49,15 +49,23 @@ func TestWhenAMachineIsTurnedOn(t *testing.T) {
 			}
 		}
 	}
+	// asking is a machine that was heard of so long before its claim, which is so old.
+	asking := func(before, age time.Duration) func(*facts) {
+		return func(f *facts) {
+			f.claim.Opened = now.Add(-age)
+			f.node.Status.Boot = &v1alpha1.BootObservation{LastSeen: &metav1.Time{Time: f.claim.Opened.Add(-before)}}
+		}
+	}
 	phase := func(p v1alpha1.Phase) func(*facts) { return func(f *facts) { f.node.Status.Phase = p } }
 	for _, c := range []struct {
-		reason string
-		change func(*facts)
-		act    bool
-		again  bool
-		says   string // reason of the condition that is written
-		forget bool
-		look   time.Duration // from now
+		reason  string
+		change  func(*facts)
+		act     bool
+		again   bool
+		restore bool
+		says    string // reason of the condition that is written
+		forget  bool
+		look    time.Duration // from now
 	}{
 		{reason: "it is to be turned on, and its claim is open", change: all(), act: true},
 		{reason: "it has a webhook", change: func(f *facts) { f.node.Spec.Power = &v1alpha1.PowerSpec{Webhook: &v1alpha1.WebhookSpec{}} }, act: true},
@@ -73,6 +81,15 @@ func TestWhenAMachineIsTurnedOn(t *testing.T) {
 		{reason: "it boots", change: all(phase(v1alpha1.PhaseBooting), said(v1alpha1.ReasonTurnedOn, time.Hour))},
 		{reason: "it boots, and nobody knew that it is on", change: all(phase(v1alpha1.PhaseBooting), said(v1alpha1.ReasonToldOnly, time.Minute)), says: v1alpha1.ReasonTurnedOn},
 		{reason: "it boots, turned on by a person", change: all(phase(v1alpha1.PhaseInstalling), said(v1alpha1.ReasonPowerUnreachable, time.Minute)), says: v1alpha1.ReasonTurnedOn},
+
+		{reason: "it boots, and an operator was killed while it restarted it", change: all(phase(v1alpha1.PhaseInstalling), said(v1alpha1.ReasonTurningOn, time.Minute)), restore: true},
+		{reason: "it boots, and did not follow", change: all(phase(v1alpha1.PhaseBooting), said(v1alpha1.ReasonPowerUnproven, time.Minute)), restore: true},
+		{reason: "it boots, and was paused in the midst", change: all(phase(v1alpha1.PhaseJoining), said(v1alpha1.ReasonPaused, time.Minute)), restore: true},
+		{reason: "it boots, and is paused", change: all(phase(v1alpha1.PhaseInstalling), said(v1alpha1.ReasonTurningOn, time.Minute), func(f *facts) { f.paused = "by a person" }), says: v1alpha1.ReasonPaused},
+
+		{reason: "it asked for a boot just before its claim was opened", change: asking(45*time.Second, 19*time.Second), look: time.Second},
+		{reason: "it asked for one then, and did not come", change: asking(45*time.Second, 20*time.Second), act: true},
+		{reason: "it asked for one a while before", change: asking(46*time.Second, time.Second), act: true},
 
 		{reason: "it has no claim", change: func(f *facts) { f.claim = nil }, says: v1alpha1.ReasonNoClaim},
 		{reason: "its claim has expired", change: func(f *facts) { f.claim.Expires = now.Add(-time.Second) }, says: v1alpha1.ReasonNoClaim},
@@ -104,9 +121,9 @@ func TestWhenAMachineIsTurnedOn(t *testing.T) {
 			if !v.look.IsZero() {
 				look = v.look.Sub(now)
 			}
-			got := []any{v.act, v.again, says, v.forget, look}
-			if diff := cmp.Diff([]any{c.act, c.again, c.says, c.forget, c.look}, got); diff != "" {
-				t.Errorf("act, again, says, forget, look (-want +got):\n%s", diff)
+			got := []any{v.act, v.again, v.restore, says, v.forget, look}
+			if diff := cmp.Diff([]any{c.act, c.again, c.restore, c.says, c.forget, c.look}, got); diff != "" {
+				t.Errorf("act, again, restore, says, forget, look (-want +got):\n%s", diff)
 			}
 		})
 	}
