@@ -194,6 +194,8 @@ func (p *play) goOn() {
 		case h.press && !m.On():
 			h.press = false
 			m.PressPower()
+		case h.press && m.Boots() != h.boots:
+			h.press = false // somebody else turned it on before
 		}
 		if h.lease {
 			ctx, cancel := context.WithTimeout(p.t.Context(), 5*time.Second)
