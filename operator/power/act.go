@@ -28,16 +28,22 @@ type machine interface {
 // errHeld: a rule forbade to go on in the middle of it.
 var errHeld = errors.New("held")
 
+// look is the machine of a driver, and whether it is on.
+func look(ctx context.Context, d power.Driver) (machine, power.State, error) {
+	m, ok := d.(machine)
+	if !ok {
+		return nil, "", fmt.Errorf("the driver %T cannot turn machines on and off", d)
+	}
+	state, err := m.State(ctx)
+	return m, state, err
+}
+
 // turnOn has the machine start, from the network if its controller can tell it so,
 // and says what is proven of it. Before each step it asks permit, which says errHeld
 // when a rule forbids it by now; once it has turned the machine off it asks resume in
 // the place of it: what is off by our hand is not left so.
 func turnOn(ctx context.Context, d power.Driver, again bool, permit, resume func(context.Context) error) (*metav1.Condition, error) {
-	m, ok := d.(machine)
-	if !ok {
-		return nil, fmt.Errorf("the driver %T cannot turn machines on and off", d)
-	}
-	state, err := m.State(ctx)
+	m, state, err := look(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -85,11 +91,7 @@ func turnOn(ctx context.Context, d power.Driver, again bool, permit, resume func
 // turnBackOn turns on a machine that is off although it began to boot, and never turns
 // one off.
 func turnBackOn(ctx context.Context, d power.Driver, permit func(context.Context) error) (*metav1.Condition, error) {
-	m, ok := d.(machine)
-	if !ok {
-		return nil, fmt.Errorf("the driver %T cannot turn machines on and off", d)
-	}
-	state, err := m.State(ctx)
+	m, state, err := look(ctx, d)
 	if err != nil {
 		return nil, err
 	}

@@ -214,9 +214,7 @@ func (r *reconciler) turnBackOn(ctx context.Context, f *facts) (reconcile.Result
 	case errors.Is(err, errHeld):
 		return reconcile.Result{RequeueAfter: time.Second}, nil
 	case err != nil:
-		// What is written stays, so that this is tried again.
-		ctrl.LoggerFrom(ctx).Info("it is not known whether the machine is on", "means", power.MeansOf(f.node), "error", err.Error())
-		return reconcile.Result{RequeueAfter: afterFailure}, nil
+		result = condition(metav1.ConditionFalse, power.ReasonOf(err), err.Error())
 	}
 	return r.tell(ctx, f, result)
 }

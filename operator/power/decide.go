@@ -79,7 +79,7 @@ func decide(f facts) verdict {
 			if f.paused != "" {
 				return verdict{condition: condition(metav1.ConditionFalse, v1alpha1.ReasonPaused, f.paused)}
 			}
-			return verdict{restore: true}
+			return due(f, was.LastTransitionTime.Add(pauseAfter(was.Reason)), verdict{restore: true})
 		}
 		// That it boots proves more than its controller can.
 		return verdict{condition: condition(metav1.ConditionTrue, v1alpha1.ReasonTurnedOn, "it was seen to boot from the network")}
@@ -119,10 +119,23 @@ func asked(f facts) bool {
 }
 
 // perhapsOff says whether what was written last leaves open that the machine was turned
-// off and not on again: whoever did it was killed, or a pause came, or the controller did
-// not say what became of it.
+// off and not on again: whoever did it was killed, or a pause came, or the controller
+// failed in the middle of it. A controller that does not let us in has turned nothing off.
 func perhapsOff(reason string) bool {
-	return reason == v1alpha1.ReasonTurningOn || reason == v1alpha1.ReasonPaused || reason == v1alpha1.ReasonPowerUnproven
+	switch reason {
+	case v1alpha1.ReasonTurningOn, v1alpha1.ReasonPaused,
+		v1alpha1.ReasonPowerUnproven, v1alpha1.ReasonPowerUnreachable, v1alpha1.ReasonPowerRefused:
+		return true
+	}
+	return false
+}
+
+// pauseAfter is how long a controller is left alone that failed; nobody else is waited for.
+func pauseAfter(reason string) time.Duration {
+	if reason == v1alpha1.ReasonTurningOn || reason == v1alpha1.ReasonPaused {
+		return 0
+	}
+	return afterFailure
 }
 
 // held is the rule that forbids to touch the machine's power, and what lifts it.

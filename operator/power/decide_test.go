@@ -80,10 +80,13 @@ func TestWhenAMachineIsTurnedOn(t *testing.T) {
 		{reason: "it failed", change: all(phase(v1alpha1.PhaseFailed), said(v1alpha1.ReasonPowerUnreachable, time.Hour)), forget: true},
 		{reason: "it boots", change: all(phase(v1alpha1.PhaseBooting), said(v1alpha1.ReasonTurnedOn, time.Hour))},
 		{reason: "it boots, and nobody knew that it is on", change: all(phase(v1alpha1.PhaseBooting), said(v1alpha1.ReasonToldOnly, time.Minute)), says: v1alpha1.ReasonTurnedOn},
-		{reason: "it boots, turned on by a person", change: all(phase(v1alpha1.PhaseInstalling), said(v1alpha1.ReasonPowerUnreachable, time.Minute)), says: v1alpha1.ReasonTurnedOn},
+		{reason: "it boots, turned on by a person", change: all(phase(v1alpha1.PhaseInstalling), said(v1alpha1.ReasonPowerCredentials, time.Minute)), says: v1alpha1.ReasonTurnedOn},
 
 		{reason: "it boots, and an operator was killed while it restarted it", change: all(phase(v1alpha1.PhaseInstalling), said(v1alpha1.ReasonTurningOn, time.Minute)), restore: true},
 		{reason: "it boots, and did not follow", change: all(phase(v1alpha1.PhaseBooting), said(v1alpha1.ReasonPowerUnproven, time.Minute)), restore: true},
+		{reason: "it boots, and its controller went away", change: all(phase(v1alpha1.PhaseInstalling), said(v1alpha1.ReasonPowerUnreachable, time.Minute)), restore: true},
+		{reason: "it boots, and its controller refused something", change: all(phase(v1alpha1.PhaseInstalling), said(v1alpha1.ReasonPowerRefused, time.Minute)), restore: true},
+		{reason: "it boots, and its controller went away just now", change: all(phase(v1alpha1.PhaseInstalling), said(v1alpha1.ReasonPowerUnreachable, time.Second)), look: afterFailure - time.Second},
 		{reason: "it boots, and was paused in the midst", change: all(phase(v1alpha1.PhaseJoining), said(v1alpha1.ReasonPaused, time.Minute)), restore: true},
 		{reason: "it boots, and is paused", change: all(phase(v1alpha1.PhaseInstalling), said(v1alpha1.ReasonTurningOn, time.Minute), func(f *facts) { f.paused = "by a person" }), says: v1alpha1.ReasonPaused},
 
