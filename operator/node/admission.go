@@ -106,7 +106,7 @@ func memberRemains(m *machine, _ *fleet) (string, string, bool) {
 // gone, and neither a person nor healing said that it is to be installed anew. Of a
 // server healing alone does not suffice: etcd has to be rid of it first.
 func remains(m *machine) bool {
-	return m.core == nil && m.node.Status.NodeRef != nil && !wantsRetry(m.node) && (m.isControlPlane() || !repairUnheard(m))
+	return m.core == nil && m.node.Status.NodeRef != nil && !wantsRetry(m.node) && (m.isControlPlane() || !repairUnheard(m) || m.node.Status.Repair.Quarantined != nil)
 }
 
 // remainsInEtcd says whether etcd may still count the machine, though its core Node is

@@ -51,9 +51,6 @@ func consider(m *machine, f *fleet) outcome {
 		case v1alpha1.ReasonBackOff:
 			o.lookAt(backOffUntil(m, next))
 		}
-		if !remains(m) {
-			o.nodeRef = nil
-		}
 		return o
 	}
 	if m.node.Status.NodeRef != nil {

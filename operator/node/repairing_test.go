@@ -50,6 +50,22 @@ func TestHealingAsksForAReinstallation(t *testing.T) {
 	}
 }
 
+// admits wants these acts, and this reason of the condition Admitted; and that it is
+// remembered, until it is admitted, that the machine was a member.
+func admits(t *testing.T, o outcome, want, reason string) {
+	t.Helper()
+	var acts []string
+	for _, a := range o.acts {
+		acts = append(acts, string(a))
+	}
+	if got := strings.Join(acts, " "); got != want || o.admitted == nil || o.admitted.Reason != reason {
+		t.Errorf("acts %q, admitted %+v; want %q, %s", got, o.admitted, want, reason)
+	}
+	if (o.nodeRef == nil) != (reason == v1alpha1.ReasonAdmitted) {
+		t.Errorf("its former core Node is %+v", o.nodeRef)
+	}
+}
+
 // TestHealingAsksForAServerWithoutACoreNode: its member of etcd goes first, by the
 // rules of a removal; nobody but healing, or a person, asks for it.
 func TestHealingAsksForAServerWithoutACoreNode(t *testing.T) {
@@ -89,17 +105,7 @@ func TestHealingAsksForAServerWithoutACoreNode(t *testing.T) {
 			if tc.change != nil {
 				tc.change(f, m)
 			}
-			o := decide(m, f)
-			var acts []string
-			for _, a := range o.acts {
-				acts = append(acts, string(a))
-			}
-			if got := strings.Join(acts, " "); got != tc.acts || o.admitted == nil || o.admitted.Reason != tc.want {
-				t.Errorf("acts %q, admitted %+v; want %q, %s", got, o.admitted, tc.acts, tc.want)
-			}
-			if (o.nodeRef == nil) != (tc.want == v1alpha1.ReasonAdmitted) {
-				t.Errorf("its former core Node is %+v", o.nodeRef)
-			}
+			admits(t, decide(m, f), tc.acts, tc.want)
 		})
 	}
 }
@@ -124,6 +130,13 @@ func TestAWorkerWithoutACoreNodeIsLeftAlone(t *testing.T) {
 			m.node.Status.Repair = &v1alpha1.RepairStatus{Action: v1alpha1.RepairReinstall, Reinstall: "1"}
 			f.repairing = "w1"
 		}, "Forget Hold Open", v1alpha1.ReasonAdmitted},
+		{"healing asks, and no PXE pod is ready", func(f *fleet, m *machine) {
+			m.node.Status.Repair = &v1alpha1.RepairStatus{Action: v1alpha1.RepairReinstall, Reinstall: "1"}
+			f.repairing, f.cluster.Status.PXE = "w1", nil
+		}, "", v1alpha1.ReasonPXENotReady},
+		{"healing asked, and gave it up", func(f *fleet, m *machine) {
+			m.node.Status.Repair = &v1alpha1.RepairStatus{Reinstall: "1", Quarantined: &metav1.Time{Time: f.now}}
+		}, "", v1alpha1.ReasonMemberRemains},
 		{"a person asks", func(f *fleet, _ *machine) { f.annotated("w1", v1alpha1.AnnotationRetry, "1") }, "Forget Hold Open", v1alpha1.ReasonAdmitted},
 		{"it never was a member", func(_ *fleet, m *machine) { m.node.Status = v1alpha1.NodeStatus{} }, "Hold Open", v1alpha1.ReasonAdmitted},
 	}
@@ -136,17 +149,7 @@ func TestAWorkerWithoutACoreNodeIsLeftAlone(t *testing.T) {
 			if tc.change != nil {
 				tc.change(f, m)
 			}
-			o := decide(m, f)
-			var acts []string
-			for _, a := range o.acts {
-				acts = append(acts, string(a))
-			}
-			if got := strings.Join(acts, " "); got != tc.acts || o.admitted == nil || o.admitted.Reason != tc.want {
-				t.Errorf("acts %q, admitted %+v; want %q, %s", got, o.admitted, tc.acts, tc.want)
-			}
-			if (o.nodeRef == nil) != (tc.want == v1alpha1.ReasonAdmitted) {
-				t.Errorf("its former core Node is %+v", o.nodeRef)
-			}
+			admits(t, decide(m, f), tc.acts, tc.want)
 		})
 	}
 }
