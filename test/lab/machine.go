@@ -104,6 +104,7 @@ type Machine struct {
 
 	dir    string
 	qemu   []string
+	tap    string
 	lab    *Lab
 	serial serialLog
 
@@ -121,7 +122,7 @@ const (
 )
 
 func newMachine(lab *Lab, config MachineConfig, accelerator, tap string) (*Machine, error) {
-	m := &Machine{Config: config, lab: lab, dir: filepath.Join(lab.Dir, config.Name)}
+	m := &Machine{Config: config, lab: lab, tap: tap, dir: filepath.Join(lab.Dir, config.Name)}
 	m.serial.path = m.SerialLog()
 	if err := os.Mkdir(m.dir, 0o700); err != nil {
 		return nil, err
@@ -252,8 +253,17 @@ func (m *Machine) note(line string) error {
 func (m *Machine) PowerOff() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.process != nil {
-		m.process.stop()
+	m.unplug()
+}
+
+// unplug kills the machine's program. The caller holds mu.
+func (m *Machine) unplug() {
+	if m.process == nil {
+		return
+	}
+	m.process.stop()
+	if err := m.lab.Network.forget(m.tap); err != nil && m.lab.ctx.Err() == nil {
+		m.lab.logger.Warn("the bridge takes a machine for plugged in", "machine", m.Config.Name, "error", err)
 	}
 }
 
@@ -262,9 +272,7 @@ func (m *Machine) PowerOff() {
 func (m *Machine) Wipe() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.process != nil {
-		m.process.stop()
-	}
+	m.unplug()
 	var errs []error
 	for _, d := range m.Config.Disks {
 		info, err := os.Stat(d.Path)

@@ -163,6 +163,20 @@ func (n *Network) addTap() (string, error) {
 	return name, n.withNetlink(func(h *netlink.Handle) error { return n.plugIn(h, name) })
 }
 
+// forget makes the bridge unlearn which machine is behind the tap. It does so by
+// itself when the machine's program has closed the tap, but up to a second later, as
+// the kernel hands on such news; until then a frame to the machine's address reaches
+// nobody, not even the card that is on standby.
+func (n *Network) forget(tap string) error {
+	return n.withNetlink(func(h *netlink.Handle) error {
+		link, err := h.LinkByName(tap)
+		if err != nil {
+			return err
+		}
+		return errors.Join(h.LinkSetDown(link), h.LinkSetUp(link))
+	})
+}
+
 func (n *Network) plugIn(h *netlink.Handle, name string) error {
 	link, err := h.LinkByName(name)
 	if err != nil {
