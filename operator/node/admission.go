@@ -29,7 +29,7 @@ func (c chain) evaluate(m *machine, f *fleet) (reason, message string, violated 
 
 // own are the rules that concern the machine alone. One that they hold does not
 // make others wait.
-var own = chain{invalid, pausedPolicy, memberExists, memberRemains, attemptsExhausted, backOff}
+var own = chain{invalid, pausedPolicy, memberExists, memberRemains, quarantined, attemptsExhausted, backOff}
 
 // shared are the rules between machines.
 var shared = chain{removalRuns, repairRuns, controlPlaneOrder, concurrencyCap, pxeNotReady, noCredentials}

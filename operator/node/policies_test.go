@@ -219,6 +219,13 @@ func TestAdmission(t *testing.T) {
 			f.m("w1").node.Status.Repair = &v1alpha1.RepairStatus{Action: v1alpha1.RepairReinstall, Reinstall: "1"}
 		}, "", ""},
 
+		{"healing gave it up, and its claim expired unused", "w1", func(f *fleet) {
+			f.opened("w1", 35*time.Minute)
+			f.givenUp("w1")
+		}, "Quarantined", "rhizome.dev/retry"},
+		{"healing gave another one up", "w1", func(f *fleet) { f.givenUp("w2") }, "", ""},
+		{"healing gave a server up that would be next", "s4", func(f *fleet) { f.givenUp("s3") }, "", ""},
+
 		{"three attempts failed", "w1", func(f *fleet) { f.failed("w1", time.Hour, 3) }, "AttemptsExhausted", "two disks match"},
 		{"three attempts failed, and their record is lost", "w1", func(f *fleet) { f.m("w1").node.Status.Attempts = 3 }, "AttemptsExhausted", ""},
 		{"three attempts failed, and a person clears them", "w1", func(f *fleet) {
