@@ -51,6 +51,8 @@ const (
 // Question is one packet and all that is needed to answer it.
 type Question struct {
 	Packet *dhcpv4.DHCPv4
+	// Machine is the packet's sender; the zero value: as MachineOf says.
+	Machine pxe.Machine
 	// Port is our port that the packet came to: PortServer or PortBoot.
 	Port int
 	// Address is ours on the interface that the packet came in on.
@@ -70,7 +72,10 @@ type Question struct {
 // for people. It has no state and no side effect, so that any number of servers
 // answer alike and the same packet always gets the same answer.
 func Answer(q Question) (reply *dhcpv4.DHCPv4, reason string) {
-	m := MachineOf(q.Packet)
+	m := q.Machine
+	if m == (pxe.Machine{}) {
+		m = MachineOf(q.Packet)
+	}
 	boots := IsNetworkBoot(q.Packet)
 	switch {
 	case q.Packet.OpCode != dhcpv4.OpcodeBootRequest:
@@ -210,14 +215,25 @@ func Destination(reply *dhcpv4.DHCPv4, port int, from netip.AddrPort) netip.Addr
 	return netip.AddrPortFrom(client, PortClient)
 }
 
-// newReply is the part that every reply has. The relay's and the client's
-// identifiers (options 82 and 61) are echoed by the library.
+// usualOptions is how many options a reply has, with an address and something to boot.
+const usualOptions = 14
+
+// newReply is the part that every reply has. It echoes what a relay (RFC 3046 §2.2)
+// and the client (RFC 6842 §3) call themselves, options 82 and 61. The library's own
+// NewReplyFromRequest draws a transaction identifier first, from the kernel and under a
+// timer, and takes the request's then.
 func newReply(q Question, kind dhcpv4.MessageType) *dhcpv4.DHCPv4 {
-	// The error is that of a random transaction identifier, which is the request's here.
-	r, err := dhcpv4.NewReplyFromRequest(q.Packet)
-	if err != nil {
-		r = &dhcpv4.DHCPv4{}
-		dhcpv4.WithReply(q.Packet)(r)
+	r := &dhcpv4.DHCPv4{
+		ClientIPAddr: net.IPv4zero, YourIPAddr: net.IPv4zero, ServerIPAddr: net.IPv4zero,
+		Options: make(dhcpv4.Options, usualOptions),
+	}
+	for _, modify := range []dhcpv4.Modifier{
+		dhcpv4.WithReply(q.Packet),
+		dhcpv4.WithGatewayIP(q.Packet.GatewayIPAddr),
+		dhcpv4.WithOptionCopied(q.Packet, dhcpv4.OptionRelayAgentInformation),
+		dhcpv4.WithOptionCopied(q.Packet, dhcpv4.OptionClientIdentifier),
+	} {
+		modify(r)
 	}
 	r.UpdateOption(dhcpv4.OptMessageType(kind))
 	r.UpdateOption(dhcpv4.OptServerIdentifier(q.Address.AsSlice()))

@@ -149,7 +149,7 @@ func (s *Responder) Handle(datagram []byte, port int, from netip.AddrPort) ([]by
 	if isProbe(p) { // by one of us, who looks for others
 		return nil, netip.AddrPort{}
 	}
-	q := Question{Packet: p, Port: port, Address: s.Address, Mode: s.Mode, Decision: s.Backend.Decide(m)}
+	q := Question{Packet: p, Machine: m, Port: port, Address: s.Address, Mode: s.Mode, Decision: s.Backend.Decide(m)}
 	boots := IsNetworkBoot(p)
 	var nothing error
 	if boots && q.Decision.Action != pxe.Ignore {
@@ -163,7 +163,9 @@ func (s *Responder) Handle(datagram []byte, port int, from netip.AddrPort) ([]by
 		reason += ": " + nothing.Error()
 	}
 	meter.Packet(kindOf(p), q.Decision.Action, reply != nil)
-	s.Logger.Debug("DHCP", "mac", m.MAC, "type", p.MessageType(), "port", port, "answered", reply != nil, "reason", reason)
+	if ctx := context.Background(); s.Logger.Enabled(ctx, slog.LevelDebug) {
+		s.Logger.DebugContext(ctx, "DHCP", "mac", m.MAC, "type", p.MessageType(), "port", port, "answered", reply != nil, "reason", reason)
+	}
 	if boots {
 		s.Backend.Observe(pxe.Observation{
 			Time: s.Now(), Machine: m, From: addrOf(p.ClientIPAddr), Stage: pxe.StageDHCP,
