@@ -232,8 +232,8 @@ type PXESpec struct {
 	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
 	// Loader is the boot loader that machines get: Auto (default: the faster one
 	// that works on the firmware at hand), IPXE, GRUB, or Signed, which Secure Boot
-	// accepts: the distribution's shim, GRUB and kernel, on x86-64. Signed by PXE needs
-	// network.dhcp Server; firmware that boots by HTTP does not.
+	// accepts: the distribution's shim, GRUB and kernel, on x86-64. Signed needs
+	// network.dhcp Server, and firmware that boots by PXE, not by HTTP.
 	// +optional
 	// +kubebuilder:default=Auto
 	Loader LoaderPolicy `json:"loader,omitempty"`

@@ -44,7 +44,7 @@ var rules = []rule{
 	{Rule{"ServerInSegment", Error, "with a virtual IP, every control-plane Node stands in network.cidr", "the address is answered on that network, and could not move to a machine elsewhere"}, serverInSegment},
 	{Rule{"AddressIsGateway", Error, "a Node's address is not a gateway's", "the machine would take the network's router away from all others"}, addressIsGateway},
 	{Rule{"AddressInPool", Error, "a Node's address is not in the load balancer pool", "a Service could be given the machine's address"}, addressInPool},
-	{Rule{"SignedByProxy", Warning, "a Node with the boot loader Signed gets its address from us (network.dhcp Server) unless its firmware boots by HTTP", "the signed GRUB asks for its config where its address comes from; by PXE such a machine is told nothing to boot"}, signedByProxy},
+	{Rule{"SignedByProxy", Warning, "a Node with the boot loader Signed gets its address from us (network.dhcp Server)", "the signed GRUB asks for its config where its address comes from; such a machine is told nothing to boot"}, signedByProxy},
 	{Rule{"SignedOnARM", Error, "a Node with the boot loader Signed is amd64", "the boot files have no signed loader for another architecture"}, signedOnARM},
 	{Rule{"DuplicateBoard", Error, "no two Nodes have the same Redfish endpoint and systemID", "one of them would be turned on and off in place of the other"}, duplicateBoard},
 	{Rule{"BoardIsMachine", Error, "a Redfish endpoint is not at the address of a Node, of the gateway, the virtual IP or the load balancer pool", "a machine that is off answers nobody: its controller has an address of its own"}, boardIsMachine},
@@ -304,8 +304,8 @@ func signedByProxy(c *checker) {
 	}
 	for i := range c.inv.Nodes {
 		if c.loaderOf(&c.inv.Nodes[i]) == v1alpha1.LoaderSigned {
-			c.inNode(i, "spec.boot.loader", "set the Cluster's spec.network.dhcp to Server, let the machine's firmware boot by HTTP, or switch its Secure Boot off and choose another loader",
-				"is Signed, which boots by PXE only if the address is ours to give, and network.dhcp is Proxy")
+			c.inNode(i, "spec.boot.loader", "set the Cluster's spec.network.dhcp to Server, or switch the machine's Secure Boot off and choose another loader",
+				"is Signed, which boots only if the address is ours to give, and network.dhcp is Proxy")
 		}
 	}
 }

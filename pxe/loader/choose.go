@@ -53,9 +53,10 @@ type Choice struct {
 // GRUB asks the router for its config.
 //
 // Signed is for Secure Boot. Nothing can be written into a signed GRUB: it asks for
-// its config the server that its address came from. By PXE that is us only if the
-// address is ours to give; by UEFI HTTP boot it is the server of the URL, which is us
-// on every network.
+// its config the server that its address came from, by TFTP. That is us only if the
+// address is ours to give. From firmware that booted by HTTP it takes over no network:
+// Debian's (2.06) sends nothing and waits at its prompt, whoever gave the address
+// (test/matrix).
 func Choose(m pxe.Machine, d pxe.Decision, have func(file string) bool) (Choice, error) {
 	var ipxe, grub, shim string
 	switch {
@@ -98,8 +99,10 @@ func chooseSigned(m pxe.Machine, d pxe.Decision, have func(string) bool, ipxe, s
 		return first(have, Choice{ipxe, "iPXE, since a BIOS has no Secure Boot"})
 	case d.Action == pxe.BootLocal && d.LocalBoot == pxe.LocalBootExit:
 		return Choice{}, errors.New("no signed loader hands back to the firmware: without an answer it goes on to its next boot entry")
-	case m.Firmware == pxe.FirmwareUEFI && d.Lease == nil:
-		return Choice{}, errors.New("the signed GRUB asks for its config where its address comes from, which is not here: set network.dhcp to Server, let the firmware boot by HTTP, or switch Secure Boot off and choose another loader")
+	case m.Firmware == pxe.FirmwareUEFIHTTP:
+		return Choice{}, errors.New("the signed GRUB has no network where the firmware booted by HTTP: let the firmware boot by PXE, or switch Secure Boot off and choose another loader")
+	case d.Lease == nil:
+		return Choice{}, errors.New("the signed GRUB asks for its config where its address comes from, which is not here: set network.dhcp to Server, or switch Secure Boot off and choose another loader")
 	}
 	return first(have, Choice{shim, "shim and the distribution's GRUB, as asked for"})
 }

@@ -32,7 +32,6 @@ type ownDisk struct {
 func TestOwnDisk(t *testing.T) {
 	for _, r := range []ownDisk{
 		{secure, server, pxe.LoaderSigned, signedSystem, `HELLO .*from=disk`},
-		{secHTTP, proxy, pxe.LoaderSigned, signedSystem, `HELLO .*from=disk`},
 		{arm, proxy, pxe.LoaderAuto, armSystem, `Linux version .*arm64`},
 	} {
 		t.Run(fmt.Sprintf("%s, %s, %s", r.firmware.name, r.network, nameOf(r.loader)), func(t *testing.T) {
