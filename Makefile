@@ -109,18 +109,18 @@ generate: ## Generate deep copies, CRDs, RBAC and the kustomization from the cod
 ##@ Check
 
 # Variants of booting that make real firmware wait for minutes each, a foreign installer
-# on an emulated processor, and what the whole seed covers again. `make test-all` runs
-# them too.
-SLOW := TestRealFirmware/(silence|leaves)|TestEveryLoaderAndFirmwareInstalls|TestLabImageBoots|TestTheDebianInstallerIsLed
+# and the healing of whole machines on an emulated processor, and what the whole seed
+# covers again. `make test-all` runs them too.
+SLOW := TestRealFirmware/(silence|leaves)|TestRealFirmwareWithABlankDisk|TestEveryLoaderAndFirmwareInstalls|TestLabImageBoots|TestTheDebianInstallerIsLed|TestMachinesOfRealFirmwareAreHealed
 
 .PHONY: test
 test: build test-programs lint generated cross test-unit ## Pass the tests, virtual machines included
 	cd test/k3s && go test -vet=off ./...
-	go test -timeout 70m -p $(SIDE_BY_SIDE) -skip '$(SLOW)' $(MACHINE_TESTS)
+	go test -timeout 70m -p $(SIDE_BY_SIDE) -parallel $(SIDE_BY_SIDE) -skip '$(SLOW)' $(MACHINE_TESTS)
 
 .PHONY: test-all
 test-all: test matrix-setup ## Pass all tests, the slow variants of booting included
-	go test -timeout 60m -p 1 -run '$(SLOW)' ./test/e2e ./test/netboot ./test/lab ./test/preseed
+	go test -timeout 150m -p 1 -run '$(SLOW)' ./test/e2e ./test/netboot ./test/lab ./test/preseed ./test/fleet
 	go test -timeout 180m -p 1 $(SLOW_TESTS)
 
 .PHONY: matrix-setup

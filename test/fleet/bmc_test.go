@@ -36,9 +36,18 @@ func (w wired) Shutdown(context.Context) error { w.Cut(); return nil }
 
 func (w wired) Reset(context.Context) error { w.Cut(); w.PressPower(); return nil }
 
+// driven is a machine as a controller drives it.
+func (w *world) driven(name string) bmc.Machine {
+	if m := w.real[name]; m != nil {
+		return m
+	}
+	return wired{w.machines[name]}
+}
+
 // A worker that no magic packet wakes is turned on through its controller by the
 // operator, beside one that the PXE pods wake.
 func TestAWorkerWithAControllerIsTurnedOnByTheOperator(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, options{workers: 2})
 	name := workerName(0)
 	const password = "correct horse battery staple"

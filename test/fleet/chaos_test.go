@@ -31,6 +31,7 @@ var fewSeeds = []uint64{5, 11, 2}
 // RHIZOME_CHAOS_CLUSTERS (1) is by how many clusters side by side: much of a schedule is
 // waiting.
 func TestChaosBreaksNothingAndWhatCanBeRepairedIsRepaired(t *testing.T) {
+	t.Parallel()
 	count, seeds := asked(t)
 	var next atomic.Int64
 	for c := range min(number(t, "RHIZOME_CHAOS_CLUSTERS", 1), count) {

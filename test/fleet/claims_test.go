@@ -26,6 +26,7 @@ import (
 // Whoever holds another machine's claim gets nothing for it: not before that
 // machine has used it, nor after; and a claim that has expired installs nothing.
 func TestReplayedStolenAndExpiredClaimsAreRefused(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, options{workers: 2, pxe: "{claimTTL: 1m}"})
 	w.seed()
 	host, err := w.lab.Network.Attach("thief", netip.MustParsePrefix("10.77.0.66/24"), netip.Addr{})

@@ -41,6 +41,7 @@ func workers(t *testing.T) int {
 // A seeded cluster becomes exactly what is declared, with no outside help: three
 // servers that vote, and workers, each wiped once under a claim of its own.
 func TestAClusterGrowsToExactlyTheDeclaredMembers(t *testing.T) {
+	t.Parallel()
 	n := workers(t)
 	w := newWorld(t, options{servers: 2, workers: n})
 	w.seed()

@@ -17,6 +17,7 @@ import (
 // The harness by itself: without the operator, whose part the test plays, a
 // second server votes and workers become Ready by the tokens that they were given.
 func TestMachinesJoinWithoutAnOperator(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, options{servers: 1, workers: 3})
 	w.seed()
 	// As many of it as there are, zero.

@@ -138,7 +138,7 @@ func (w *world) giveBoards(told func(name string, off bool), machines ...string)
 	sum := sha256.Sum256(der)
 	pin := v1alpha1.SHA256(hex.EncodeToString(sum[:]))
 	for _, name := range machines {
-		board.Add(name, overheard{wired{w.machines[name]}, func(off bool) { told(name, off) }})
+		board.Add(name, overheard{w.driven(name), func(off bool) { told(name, off) }})
 		w.declared[name].Spec.Power = &v1alpha1.PowerSpec{Redfish: &v1alpha1.RedfishSpec{
 			Endpoint: "https://" + at, SystemID: name, Credentials: v1alpha1.SecretReference{Name: boardSecret}, Fingerprint: &pin,
 		}}
@@ -159,14 +159,14 @@ func (w *world) bringBoardSecret(board *bmc.Controller) {
 
 // overheard is a machine whose power orders are told.
 type overheard struct {
-	wired
+	bmc.Machine
 	told func(off bool)
 }
 
-func (o overheard) PowerOn(ctx context.Context) error { o.told(false); return o.wired.PowerOn(ctx) }
+func (o overheard) PowerOn(ctx context.Context) error { o.told(false); return o.Machine.PowerOn(ctx) }
 
-func (o overheard) PowerOff() { o.told(true); o.wired.PowerOff() }
+func (o overheard) PowerOff() { o.told(true); o.Machine.PowerOff() }
 
-func (o overheard) Reset(ctx context.Context) error { o.told(true); return o.wired.Reset(ctx) }
+func (o overheard) Reset(ctx context.Context) error { o.told(true); return o.Machine.Reset(ctx) }
 
-func (o overheard) Shutdown(ctx context.Context) error { o.told(true); return o.wired.Shutdown(ctx) }
+func (o overheard) Shutdown(ctx context.Context) error { o.told(true); return o.Machine.Shutdown(ctx) }

@@ -21,6 +21,7 @@ import (
 // machine itself), the cluster ends with exactly the declared members and without
 // an installation that no claim permitted.
 func TestEveryProcessKilledAtEveryPhaseBoundaryEndsInTheDeclaredMembers(t *testing.T) {
+	t.Parallel()
 	order := shuffled(t)
 	w := newWorld(t, options{workers: 8, growth: "{maxConcurrent: 4}"})
 	w.maximum = 4
@@ -37,6 +38,7 @@ func TestEveryProcessKilledAtEveryPhaseBoundaryEndsInTheDeclaredMembers(t *testi
 // So it is when that befalls servers, with k3s, etcd and the PXE pod on what loses its
 // power; and when the server does that the others join by.
 func TestServersKilledAtEveryPhaseBoundaryEndInOneCluster(t *testing.T) {
+	t.Parallel()
 	order := shuffled(t)
 	// An attempt that the dark ends counts.
 	w := newWorld(t, options{servers: 2, workers: 1, pxe: "{maxAttempts: 6}"})

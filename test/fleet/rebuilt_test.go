@@ -14,6 +14,7 @@ import (
 // The server that founded the cluster, installed anew, joins like any other: it
 // never founds a second cluster.
 func TestARebuiltFirstNodeJoinsAndFoundsNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, options{servers: 2})
 	w.seed()
 	w.declare(w.names("")[1:]...)

@@ -64,6 +64,19 @@ func (r *recorder) wipesOf(machine string) int {
 	return n
 }
 
+// claimsOf counts the claims that there were for a machine.
+func (r *recorder) claimsOf(machine string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for _, node := range r.claims {
+		if node == machine {
+			n++
+		}
+	}
+	return n
+}
+
 // seededBy reads the claims that the bootstrapper opened.
 func (r *recorder) seededBy(path string) {
 	r.t.Helper()

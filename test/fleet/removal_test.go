@@ -17,6 +17,7 @@ import (
 // would do harm is held, and says by which rule. Whoever left runs on, and does not
 // come back.
 func TestMembersAreRemovedOneByOneAndNeverBelowQuorum(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, options{servers: 2, workers: 3})
 	w.seed()
 	w.declare(w.names("")[1:]...)

@@ -16,6 +16,7 @@ import (
 // A PXE pod that is killed in the middle of an installation loses nothing: the
 // machine goes on with the other one, without another attempt.
 func TestAPXEPodThatIsKilledInMidBootLosesNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, options{servers: 1, workers: 4, pxe: "{pods: Always}"})
 	var killed atomic.Int32
 	for _, name := range w.names(v1alpha1.Worker) {

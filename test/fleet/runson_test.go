@@ -11,6 +11,7 @@ import (
 // its k3s ends with its membership, systemd starts it again, and it must neither
 // join etcd anew nor register its core Node.
 func TestARemovedServerThatRunsOnStaysOut(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, options{servers: 2})
 	w.seed()
 	w.declare(w.names("")[1:]...)

@@ -78,9 +78,10 @@ type world struct {
 	lab      *lab.Lab
 	dir      string
 	built    built
-	internet string // where media come from
-	machines map[string]*machine.Machine
-	declared map[string]*v1alpha1.Node // what the world's manifests may declare
+	internet string                      // where media come from
+	machines map[string]*machine.Machine // the simulated ones
+	real     map[string]*lab.Machine     // those of QEMU
+	declared map[string]*v1alpha1.Node   // what the world's manifests may declare
 	maximum  int32
 	prepare  func(*machine.Machine) // changes a machine before it is plugged in
 	ways     *ways
@@ -98,6 +99,7 @@ type options struct {
 	growth           string // fields of the Cluster's spec.growth and spec.pxe, as YAML
 	pxe              string
 	prepare          func(*machine.Machine)
+	real             *realParts // what some of the machines need, of QEMU
 }
 
 // The machines: alpha is the first server; addresses tell the roles.
@@ -116,7 +118,7 @@ func newWorld(t testing.TB, o options) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, lab: lab.New(t, lab.Options{}), built: b, machines: map[string]*machine.Machine{}, declared: map[string]*v1alpha1.Node{}, maximum: 5, prepare: o.prepare, ways: newWays()}
+	w := &world{t: t, lab: lab.New(t, lab.Options{}), built: b, machines: map[string]*machine.Machine{}, real: map[string]*lab.Machine{}, declared: map[string]*v1alpha1.Node{}, maximum: 5, prepare: o.prepare, ways: newWays()}
 	w.dir = filepath.Join(w.lab.Dir, "world")
 	if err := os.MkdirAll(w.dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -126,22 +128,45 @@ func newWorld(t testing.TB, o options) *world {
 	}
 	w.recorder = newRecorder(t)
 	image := w.write("media/disk.raw", noise(4<<20))
-	// The stand-in's hundred megabytes need not be copied to every machine.
-	k3s := w.write("media/k3s", []byte("#!/bin/sh\nexec "+kube.Standin(t)+" \"$@\"\n"))
 	w.serveMedia()
-	w.writeManifests(o, digest(t, image), digest(t, k3s))
-	w.plugIn(first, v1alpha1.ControlPlane, netip.MustParseAddr(firstAddress), digest(t, image))
+	d := declaration{Image: digest(t, image), PXE: o.pxe, Growth: o.growth}
+	if o.real != nil {
+		d.with(w, o.real)
+	} else {
+		// The stand-in's hundred megabytes need not be copied to every machine.
+		d.K3s = digest(t, w.write("media/k3s", []byte("#!/bin/sh\nexec "+kube.Standin(t)+" \"$@\"\n")))
+	}
+	w.writeManifests(d)
+	plugIn := func(name string, role v1alpha1.Role, address netip.Addr) {
+		if o.real != nil && slices.Contains(o.real.names, name) {
+			w.plugInReal(name, role, address)
+			return
+		}
+		w.plugIn(name, role, address, d.Image)
+	}
+	plugIn(first, v1alpha1.ControlPlane, netip.MustParseAddr(firstAddress))
 	next := netip.MustParseAddr("10.77.0.11")
 	for i := range o.servers {
-		w.plugIn(serverName(i), v1alpha1.ControlPlane, next, digest(t, image))
+		plugIn(serverName(i), v1alpha1.ControlPlane, next)
 		next = next.Next()
 	}
 	next = netip.MustParseAddr("10.77.0.20")
 	for i := range o.workers {
-		w.plugIn(workerName(i), v1alpha1.Worker, next, digest(t, image))
+		plugIn(workerName(i), v1alpha1.Worker, next)
 		next = next.Next()
 	}
 	return w
+}
+
+// declaration is what differs between the worlds' manifests.
+type declaration struct {
+	Internet             string // where the media come from
+	First, MAC, Address  string
+	Image, K3s           string // digests
+	PXE, Growth          string // fields of the Cluster's spec, as YAML; empty: none
+	Images               []medium
+	System               *medium // of machines of QEMU; nil: there are none
+	FirstOperatingSystem string  // empty: the Cluster's
 }
 
 func noise(n int) []byte {
@@ -212,6 +237,13 @@ spec:
       binary:
         url: {{.Internet}}/k3s
         sha256: {{.K3s}}
+{{- if .Images}}
+      images:
+{{- range .Images}}
+      - url: {{$.Internet}}/{{.Name}}
+        sha256: {{.SHA256}}
+{{- end}}
+{{- end}}
 {{- if .PXE}}
   pxe: {{.PXE}}
 {{- end}}
@@ -229,6 +261,20 @@ spec:
   - architecture: amd64
     url: {{.Internet}}/disk.raw
     sha256: {{.Image}}
+{{- if .System}}
+---
+apiVersion: rhizome.dev/v1alpha1
+kind: OperatingSystem
+metadata:
+  name: debian
+spec:
+  format: Image
+  media:
+  - architecture: amd64
+    url: {{.Internet}}/{{.System.Name}}
+    sha256: {{.System.SHA256}}
+  kernelArguments: ["console=ttyS0,115200n8"]
+{{- end}}
 ---
 apiVersion: rhizome.dev/v1alpha1
 kind: Node
@@ -238,14 +284,16 @@ spec:
   role: ControlPlane
   mac: {{.MAC}}
   address: {{.Address}}
+{{- if .FirstOperatingSystem}}
+  operatingSystem: {{.FirstOperatingSystem}}
+{{- end}}
 `))
 
-func (w *world) writeManifests(o options, image, k3s string) {
+func (w *world) writeManifests(d declaration) {
 	w.t.Helper()
+	d.Internet, d.First, d.MAC, d.Address = w.internet, first, macOf(netip.MustParseAddr(firstAddress)).String(), firstAddress
 	var out bytes.Buffer
-	err := manifests.Execute(&out, map[string]string{"Internet": w.internet, "K3s": k3s, "Image": image, "PXE": o.pxe, "Growth": o.growth,
-		"First": first, "MAC": macOf(netip.MustParseAddr(firstAddress)).String(), "Address": firstAddress})
-	if err != nil {
+	if err := manifests.Execute(&out, d); err != nil {
 		w.t.Fatal(err)
 	}
 	w.write("manifests/cluster.yaml", out.Bytes())
@@ -305,11 +353,17 @@ func (w *world) logf(format string, args ...any) {
 // gone afterwards.
 func (w *world) seed() {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Minute)
+	w.seedWithin(10 * time.Minute)
+}
+
+func (w *world) seedWithin(patience time.Duration, flags ...string) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
 	state := filepath.Join(w.dir, "state")
-	seed := w.lab.Network.Command(ctx, w.built.bootstrapper, "seed", filepath.Join(w.dir, "manifests"), "--state", state,
-		"--cache", filepath.Join(w.dir, "cache"), "--boot-files", w.built.programs.Boot, "--interface", lab.BridgeName, "-o", "plain")
+	args := append([]string{"seed", filepath.Join(w.dir, "manifests"), "--state", state,
+		"--cache", filepath.Join(w.dir, "cache"), "--boot-files", w.built.programs.Boot, "--interface", lab.BridgeName, "-o", "plain"}, flags...)
+	seed := w.lab.Network.Command(ctx, w.built.bootstrapper, args...)
 	out, err := seed.CombinedOutput()
 	if err != nil {
 		w.t.Fatalf("bootstrapper seed: %v\n%s", err, out)
@@ -348,7 +402,7 @@ func (w *world) connect(kubeconfig string) {
 func (w *world) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	addresses := []string{address}
 	for _, name := range w.names(v1alpha1.ControlPlane) {
-		addresses = append(addresses, w.machines[name].Address.Addr().String()+":6443")
+		addresses = append(addresses, string(w.declared[name].Spec.Address)+":6443")
 	}
 	last := errors.New("every server is out of order")
 	for _, a := range addresses {

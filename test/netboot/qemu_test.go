@@ -186,3 +186,54 @@ func TestRealFirmwareBootsItsOwnDisk(t *testing.T) {
 		})
 	}
 }
+
+// A machine that is to boot its own disk and has nothing on it does not stand still: it
+// restarts by itself and asks the network anew, where a claim may wait for it by then.
+func TestRealFirmwareWithABlankDiskAsksAgain(t *testing.T) {
+	dir := bootFiles(t)
+	for _, c := range []struct {
+		name    string
+		machine lab.MachineConfig
+		loader  pxe.LoaderPolicy
+	}{
+		{"UEFI, GRUB", lab.MachineConfig{}, pxe.LoaderGRUB},
+		{"UEFI, iPXE", lab.MachineConfig{}, pxe.LoaderIPXE},
+		{"BIOS, iPXE", lab.MachineConfig{Firmware: lab.BIOS}, pxe.LoaderAuto},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := lab.New(t, lab.Options{})
+			c.machine.Memory = 1024
+			m, err := l.Machine(c.machine) // with one disk, which is blank
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := pxeserver.Start(t, l.Network.Namespace, pxeserver.Config{
+				Interface: lab.BridgeName, Address: l.Network.Laptop, BootFiles: dir,
+				Machines: map[pxe.MAC]pxe.Decision{mustMAC(m.Config.MAC): {
+					Action: pxe.BootLocal, Reason: "no open claim", Loader: c.loader, Arch: pxe.AMD64,
+				}},
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+			defer cancel()
+			if err := m.PowerOn(ctx); err != nil {
+				t.Fatal(err)
+			}
+			told, err := s.WaitFor(ctx, func(o pxe.Observation) bool { return o.Stage == pxe.StageConfig })
+			if err != nil {
+				t.Fatalf("it was never told to boot its disk: %v\n%s", err, s.Story())
+			}
+			// Whatever runs on a machine asks for no address after its config, but the
+			// firmware does when it starts.
+			again, err := s.WaitFor(ctx, func(o pxe.Observation) bool {
+				return o.Stage == pxe.StageDHCP && o.Time.After(told.Time)
+			})
+			if err != nil {
+				t.Fatalf("it did not ask again: %v\n%s\nthe console:\n%s", err, s.Story(), lab.Tail(m.SerialLog(), 30))
+			}
+			t.Logf("it asked again %s after it was told to boot its disk", again.Time.Sub(told.Time).Round(time.Second))
+			if n := m.PowerOns(); n != 1 {
+				t.Errorf("it was powered on %d times: it is to restart by itself", n)
+			}
+		})
+	}
+}
