@@ -114,6 +114,11 @@ func TestCheck(t *testing.T) {
 		{"Secure Boot with our DHCP server is sound", func(inv *Inventory) {
 			spec(inv).Network.DHCP, spec(inv).PXE.Loader = v1alpha1.DHCPServer, v1alpha1.LoaderSigned
 		}, nil},
+		{"Secure Boot with a distribution's own installer", func(inv *Inventory) {
+			spec(inv).Network.DHCP = v1alpha1.DHCPServer
+			inv.Nodes[1].Spec.Boot = &v1alpha1.BootSpec{Loader: v1alpha1.LoaderSigned}
+			inv.OperatingSystems[0].Spec.Format = v1alpha1.FormatKickstart
+		}, []want{{"SignedImage", "Node/beta", "spec.boot.loader", "has the format Kickstart"}}},
 		{"Secure Boot on arm64", func(inv *Inventory) {
 			spec(inv).Network.DHCP = v1alpha1.DHCPServer
 			inv.Nodes[1].Spec.Architecture, inv.Nodes[1].Spec.Boot = v1alpha1.ARM64, &v1alpha1.BootSpec{Loader: v1alpha1.LoaderSigned}

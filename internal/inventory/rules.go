@@ -46,6 +46,7 @@ var rules = []rule{
 	{Rule{"AddressInPool", Error, "a Node's address is not in the load balancer pool", "a Service could be given the machine's address"}, addressInPool},
 	{Rule{"SignedByProxy", Warning, "a Node with the boot loader Signed gets its address from us (network.dhcp Server)", "the signed GRUB asks for its config where its address comes from; such a machine is told nothing to boot"}, signedByProxy},
 	{Rule{"SignedOnARM", Error, "a Node with the boot loader Signed is amd64", "the boot files have no signed loader for another architecture"}, signedOnARM},
+	{Rule{"SignedImage", Error, "a Node with the boot loader Signed has an OperatingSystem of the format Image", "the signed GRUB reads files by TFTP alone, by which our own installer is served and no distribution's"}, signedImage},
 	{Rule{"DuplicateBoard", Error, "no two Nodes have the same Redfish endpoint and systemID", "one of them would be turned on and off in place of the other"}, duplicateBoard},
 	{Rule{"BoardIsMachine", Error, "a Redfish endpoint is not at the address of a Node, of the gateway, the virtual IP or the load balancer pool", "a machine that is off answers nobody: its controller has an address of its own"}, boardIsMachine},
 
@@ -314,6 +315,20 @@ func signedOnARM(c *checker) {
 	for i := range c.inv.Nodes {
 		if n := &c.inv.Nodes[i]; c.loaderOf(n) == v1alpha1.LoaderSigned && architecture(n) != v1alpha1.AMD64 {
 			c.inNode(i, "spec.boot.loader", "switch the machine's Secure Boot off and choose another loader", "is Signed, and there is no signed loader for %s", architecture(n))
+		}
+	}
+}
+
+func signedImage(c *checker) {
+	for i := range c.inv.Nodes {
+		n := &c.inv.Nodes[i]
+		if c.loaderOf(n) != v1alpha1.LoaderSigned {
+			continue
+		}
+		// One that is not declared is another rule's.
+		if system, err := c.inv.OperatingSystemOf(n); err == nil && system.Spec.Format != v1alpha1.FormatImage {
+			c.inNode(i, "spec.boot.loader", "name an OperatingSystem of the format Image, or switch the machine's Secure Boot off and choose another loader",
+				"is Signed, which installs the format Image alone, and OperatingSystem/%s has the format %s", system.Name, system.Spec.Format)
 		}
 	}
 }

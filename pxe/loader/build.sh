@@ -79,8 +79,13 @@ if shim=$(fetch_signed shim-signed) && signed=$(fetch_signed grub-efi-amd64-sign
   mkdir -p "$out/signed"
   install -m 644 "$shim/usr/lib/shim/shimx64.efi.signed" "$out/signed/shimx64.efi"
   install -m 644 "$signed/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed" "$out/signed/grubx64.efi"
-  # Its first config: what the other images have within them.
-  { sed '/^set prefix=/,$d' "$here/embedded.cfg"; cat "$here/start.cfg"; } >"$work/signed.cfg"
+  # Its first config: what the other images have within them, but that it speaks TFTP
+  # alone, with the server that this very config came from.
+  { sed '/^set prefix=/,$d' "$here/embedded.cfg"
+    printf 'set rhizome_files=$root\n'
+    sed 's|(http,$rhizome_server)|($rhizome_files)|; s|http://$rhizome_server|$rhizome_files|' "$here/start.cfg"
+  } >"$work/signed.cfg"
+  [ "$(grep -c '($rhizome_files)/boot/' "$work/signed.cfg")" = 1 ] || { echo "build.sh: start.cfg asks for no config by HTTP" >&2; exit 1; }
   install -m 644 "$work/signed.cfg" "$out/signed/grub.cfg"
   for dir in "$shim" "$signed"; do
     signed_sources="$signed_sources${dir##*/}: source $(cat "$dir/BUILT-USING")

@@ -25,6 +25,7 @@ type script struct {
 	MAC     pxe.MAC
 	Reason  string
 	Server  string // address:port of our HTTP side
+	Files   string // the device by which GRUB reads our files
 	Install bool
 	Method  pxe.LocalBoot
 	ViaGRUB bool
@@ -74,8 +75,12 @@ func GRUB(mac pxe.MAC, d pxe.Decision, server netip.AddrPort) ([]byte, error) {
 
 func newScript(mac pxe.MAC, d pxe.Decision, server netip.AddrPort) (script, error) {
 	s := script{
-		MAC: mac, Reason: oneLine(d.Reason), Server: server.String(),
+		MAC: mac, Reason: oneLine(d.Reason), Server: server.String(), Files: "http," + server.String(),
 		Install: d.Action == pxe.Install, Method: d.LocalBoot, ViaGRUB: d.Loader == pxe.LoaderGRUB,
+	}
+	if d.Loader == pxe.LoaderSigned {
+		// Debian's signed GRUB speaks TFTP alone, and may load no module.
+		s.Files = "tftp," + server.Addr().String()
 	}
 	switch d.Action {
 	case pxe.BootLocal:

@@ -29,6 +29,7 @@ func TestScriptsMatchTheGoldenOnes(t *testing.T) {
 	for name, d := range map[string]pxe.Decision{
 		"install":           {Action: pxe.Install, Reason: "open claim of node-1", Kernel: kernel},
 		"install-grub":      {Action: pxe.Install, Reason: "open claim of node-1", Kernel: kernel, Loader: pxe.LoaderGRUB},
+		"install-signed":    {Action: pxe.Install, Reason: "open claim of node-1", Kernel: two, Loader: pxe.LoaderSigned},
 		"install-initrds":   {Action: pxe.Install, Reason: "open claim of node-1", Kernel: two},
 		"install-no-initrd": {Action: pxe.Install, Reason: "open claim of node-1", Kernel: pxe.Kernel{Path: "/installer/amd64/vmlinuz"}},
 		"local":             {Action: pxe.BootLocal, Reason: "no open claim"},
