@@ -73,8 +73,13 @@ func (s *scene) giveUp(name string) {
 			return ""
 		case o.RetryCount == 0 && o.FinishedAt == nil:
 			return "it has not failed yet: " + o.Message
+		case o.Phase == common.OperationTerminating:
+			return "it is being given up"
 		}
-		return or(errorText(s.client.Patch(ctx, app, client.RawPatch("application/merge-patch+json", []byte(`{"status":{"operationState":{"phase":"Terminating"}}}`)))), "it is being given up")
+		// Only what was read is ended: one that Argo CD has given up meanwhile would be
+		// Terminating for ever, since nothing goes on that it could terminate.
+		patch := fmt.Sprintf(`{"metadata":{"resourceVersion":%q},"status":{"operationState":{"phase":"Terminating"}}}`, app.ResourceVersion)
+		return or(errorText(s.client.Patch(ctx, app, client.RawPatch("application/merge-patch+json", []byte(patch)))), "it is being given up")
 	})
 }
 
