@@ -110,12 +110,14 @@ generate: ## Generate deep copies, CRDs, RBAC and the kustomization from the cod
 
 # Variants of booting that make real firmware wait for minutes each, a foreign installer
 # and the healing of whole machines on an emulated processor, and what the whole seed
-# covers again. `make test-all` runs them too.
+# covers again. `make test-all` runs them too. (Of the matrix Secure Boot alone is in
+# `make test`: nothing else runs the signed loaders.)
 SLOW := TestRealFirmware/(silence|leaves)|TestRealFirmwareWithABlankDisk|TestEveryLoaderAndFirmwareInstalls|TestLabImageBoots|TestTheDebianInstallerIsLed|TestMachinesOfRealFirmwareAreHealed
 
 .PHONY: test
 test: build test-programs lint generated cross test-unit ## Pass the tests, virtual machines included
 	cd test/k3s && go test -vet=off ./...
+	go test -timeout 20m -run 'TestMatrix/^Secure_Boot_PXE,_our' ./test/matrix
 	go test -timeout 70m -p $(SIDE_BY_SIDE) -parallel $(SIDE_BY_SIDE) -skip '$(SLOW)' $(MACHINE_TESTS)
 
 .PHONY: test-all

@@ -158,17 +158,6 @@ func newWorld(t testing.TB, o options) *world {
 	return w
 }
 
-// declaration is what differs between the worlds' manifests.
-type declaration struct {
-	Internet             string // where the media come from
-	First, MAC, Address  string
-	Image, K3s           string // digests
-	PXE, Growth          string // fields of the Cluster's spec, as YAML; empty: none
-	Images               []medium
-	System               *medium // of machines of QEMU; nil: there are none
-	FirstOperatingSystem string  // empty: the Cluster's
-}
-
 func noise(n int) []byte {
 	out := make([]byte, n)
 	for i := range out {
@@ -221,6 +210,17 @@ func (w *world) serveMedia() {
 	w.t.Cleanup(func() { _ = server.Close() })
 }
 
+// declaration is what differs between the worlds' manifests.
+type declaration struct {
+	Internet             string // where the media come from
+	First, MAC, Address  string
+	Image, K3s           string // digests
+	PXE, Growth          string // fields of the Cluster's spec, as YAML; empty: none
+	Images               []medium
+	System               *medium // of machines of QEMU; nil: there are none
+	FirstOperatingSystem string  // empty: the Cluster's
+}
+
 var manifests = template.Must(template.New("cluster.yaml").Parse(`apiVersion: rhizome.dev/v1alpha1
 kind: Cluster
 metadata:
@@ -266,7 +266,7 @@ spec:
 apiVersion: rhizome.dev/v1alpha1
 kind: OperatingSystem
 metadata:
-  name: debian
+  name: ` + realSystem + `
 spec:
   format: Image
   media:
@@ -356,6 +356,7 @@ func (w *world) seed() {
 	w.seedWithin(10 * time.Minute)
 }
 
+// seedWithin is seed with a patience of its own, and further flags.
 func (w *world) seedWithin(patience time.Duration, flags ...string) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)

@@ -21,6 +21,10 @@ func TestMain(m *testing.M) {
 	pxeserver.Main()
 	flag.Parse()
 	code := m.Run()
+	if len(results.rows) == 0 && code == 0 && flag.Lookup("test.list").Value.String() == "" {
+		fmt.Fprintln(os.Stderr, "no row was run: -run names none of them")
+		code = 1
+	}
 	if err := results.write(os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
