@@ -56,7 +56,7 @@ func Decide(inv inventory.Inventory, m pxe.Machine, claim *Claim, now time.Time)
 		return d
 	}
 	d.Action = pxe.Install
-	d.Reason = fmt.Sprintf("the claim of %s is open until %s", node.Name, clock(claim.Expires))
+	d.Reason = "the claim of " + node.Name + " is open until " + clock(claim.Expires)
 	d.Kernel = kernel
 	return d
 }

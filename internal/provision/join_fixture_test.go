@@ -8,10 +8,14 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -108,7 +112,21 @@ func newJoining(t *testing.T) *joining {
 	}
 
 	handlers := &web.Handlers{Media: cache, Logger: slog.New(slog.DiscardHandler), Now: time.Now}
-	plain := httptest.NewServer(j.watch(handlers.Plain()))
+	// The requests in the clear are watched on their way to the server.
+	server, ended := handlers.PlainServer(), make(chan error, 1)
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { ended <- server.Serve(l) }()
+	t.Cleanup(func() {
+		if err := errors.Join(server.Shutdown(), <-ended); err != nil {
+			t.Error(err)
+		}
+	})
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: l.Addr().String()})
+	proxy.ErrorLog = log.New(io.Discard, "", 0) // a client that goes away is what some tests are about
+	plain := httptest.NewServer(j.watch(proxy))
 	t.Cleanup(plain.Close)
 	ca, err := k3s.NewAuthority("pxe", time.Now())
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -230,9 +229,7 @@ func TestAMemberThatIsInstalledAnewWaitsForItsFiles(t *testing.T) {
 func serveMedia(t *testing.T, s *store) netip.AddrPort {
 	t.Helper()
 	handlers := &web.Handlers{Backend: nobody{}, Media: s.files, Logger: slog.New(slog.DiscardHandler), Now: time.Now}
-	server := httptest.NewServer(handlers.Plain())
-	t.Cleanup(server.Close)
-	return netip.MustParseAddrPort(strings.TrimPrefix(server.URL, "http://"))
+	return servePlain(t, handlers)
 }
 
 // nobody is a backend that only takes observations.

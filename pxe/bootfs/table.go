@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rhizome-dev/rhizome/pxe"
@@ -25,7 +26,8 @@ import (
 //	installer/<arch>/{vmlinuz,initrd.img}   the installer
 //	boot/<mac>/{ipxe,grub}                  the decision for one machine
 //
-// It may be used from many goroutines at once, and is not changed then.
+// It may be used from many goroutines at once. Neither it nor the files in Files are
+// changed then.
 type Table struct {
 	// Files holds loader/ and installer/. Its files must implement io.ReaderAt, as
 	// those of os.DirFS, os.Root and embed do.
@@ -36,6 +38,19 @@ type Table struct {
 	Server netip.AddrPort
 
 	scripts scripts
+	loaders sync.Map // of names: loaders that are there; asked for at every DHCP packet
+	small   sync.Map // of names: *kept
+}
+
+// maxKept is the size in bytes of the largest file of Files that is kept in memory once
+// it was read: a config or a small loader. There are as many as Files has.
+const maxKept = 64 << 10
+
+// kept is a small file.
+type kept struct {
+	text    []byte
+	modTime time.Time
+	etag    string
 }
 
 // File is an open boot file.
@@ -63,6 +78,9 @@ func (f *File) Close() error {
 // slashes, turns them round, and puts them in front or leaves them out. The
 // result never leaves the table's root; it is empty if nothing remains.
 func Clean(name string) string {
+	if plain := strings.IndexByte(name, '\\') < 0 && path.Clean(name) == name; plain && name[0] != '/' && name[0] != '.' {
+		return name
+	}
 	name = strings.ReplaceAll(name, `\`, "/")
 	return strings.TrimPrefix(path.Clean("/"+name), "/")
 }
@@ -76,7 +94,7 @@ func (t *Table) Open(name string) (*File, error) {
 	first, rest, nested := strings.Cut(name, "/")
 	switch {
 	case name == "":
-		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+		return nil, missing(name)
 	case !nested:
 		return t.openLoader("loader/" + name)
 	case first == "loader":
@@ -90,13 +108,20 @@ func (t *Table) Open(name string) (*File, error) {
 	case first == "boot":
 		return t.openScript(name, rest)
 	}
-	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	return nil, missing(name)
 }
 
 // Has says whether a loader is there to be served.
 func (t *Table) Has(file string) bool {
+	if _, ok := t.loaders.Load(file); ok {
+		return true
+	}
 	info, err := fs.Stat(t.Files, "loader/"+file)
-	return err == nil && info.Mode().IsRegular()
+	if err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	t.loaders.Store(file, true)
+	return true
 }
 
 // Check opens every loader that our address is written into, so that a bad image
@@ -145,7 +170,7 @@ func (t *Table) openLoader(name string) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot serve the boot file %s: %w", name, closeAfter(err, f))
 	}
-	f.SectionReader = io.NewSectionReader(image, 0, f.Size())
+	f.SectionReader, f.Text = io.NewSectionReader(image, 0, f.Size()), nil
 	f.ETag = strings.TrimSuffix(f.ETag, `"`) + "-" + t.Server.String() + `"`
 	return f, nil
 }
@@ -170,19 +195,18 @@ var writers = map[string]func(pxe.MAC, pxe.Decision, netip.AddrPort) ([]byte, er
 
 // openScript serves the decision. rest is <mac>/<kind>.
 func (t *Table) openScript(name, rest string) (*File, error) {
-	missing := &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	spelling, kind, _ := strings.Cut(rest, "/")
 	mac, err := pxe.ParseMAC(spelling)
 	if err != nil {
-		return nil, missing
+		return nil, missing(name)
 	}
 	write, ok := writers[kind]
 	if !ok {
-		return nil, missing
+		return nil, missing(name)
 	}
 	decision := t.Backend.Decide(pxe.Machine{MAC: mac, IPXE: kind == loader.IPXEScript})
 	if decision.Action == pxe.Ignore {
-		return nil, missing
+		return nil, missing(name)
 	}
 	script, err := t.scripts.get(scriptKey{mac, kind}, decision, func() ([]byte, error) { return write(mac, decision, t.Server) })
 	if err != nil {
@@ -196,6 +220,9 @@ func (t *Table) openScript(name, rest string) (*File, error) {
 }
 
 func (t *Table) openFile(name string) (*File, error) {
+	if small, ok := t.small.Load(name); ok {
+		return small.(*kept).open(name), nil
+	}
 	file, err := t.Files.Open(name)
 	if err != nil {
 		return nil, err
@@ -205,18 +232,39 @@ func (t *Table) openFile(name string) (*File, error) {
 		return nil, fmt.Errorf("cannot read the boot file %s: %w", name, closeAfter(err, file))
 	}
 	if !info.Mode().IsRegular() {
-		return nil, closeAfter(&fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}, file)
+		return nil, closeAfter(missing(name), file)
 	}
 	at, ok := file.(io.ReaderAt)
 	if !ok {
 		return nil, closeAfter(fmt.Errorf("cannot serve the boot file %s: it cannot be read at any offset", name), file)
 	}
+	etag := fmt.Sprintf(`"%x-%x"`, info.Size(), info.ModTime().UnixNano())
+	whole := io.NewSectionReader(at, 0, info.Size())
+	if info.Size() <= maxKept {
+		text, err := io.ReadAll(whole)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read the boot file %s: %w", name, closeAfter(err, file))
+		}
+		small := &kept{text, info.ModTime(), etag}
+		t.small.Store(name, small)
+		return small.open(name), file.Close()
+	}
 	return &File{
-		SectionReader: io.NewSectionReader(at, 0, info.Size()),
-		Name:          name, ContentType: "application/octet-stream", ModTime: info.ModTime(),
-		ETag:  fmt.Sprintf(`"%x-%x"`, info.Size(), info.ModTime().UnixNano()),
-		close: file.Close,
+		SectionReader: whole, Name: name, ContentType: binary, ModTime: info.ModTime(), ETag: etag, close: file.Close,
 	}, nil
+}
+
+const binary = "application/octet-stream"
+
+func (k *kept) open(name string) *File {
+	return &File{
+		SectionReader: io.NewSectionReader(bytes.NewReader(k.text), 0, int64(len(k.text))),
+		Name:          name, ContentType: binary, ModTime: k.modTime, ETag: k.etag, Text: k.text,
+	}
+}
+
+func missing(name string) error {
+	return &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 }
 
 // closeAfter closes what an error leaves useless; the error that says why wins.

@@ -1,6 +1,7 @@
 package bootfs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -187,4 +188,34 @@ func FuzzOpen(f *testing.F) {
 			t.Fatalf("%q: served %q", name, body)
 		}
 	})
+}
+
+// A small file is read once: it is asked for by every machine, and does not change.
+func TestASmallFileIsKept(t *testing.T) {
+	files := fstest.MapFS{
+		"loader/undionly.kpxe": {Data: bytes.Repeat([]byte("s"), maxKept)},
+		"loader/snponly.efi":   {Data: bytes.Repeat([]byte("l"), maxKept+1)},
+	}
+	table := Table{Files: files}
+	for range 2 {
+		for name, kept := range map[string]bool{"undionly.kpxe": true, "snponly.efi": false} {
+			f, err := table.Open(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := io.ReadAll(f); err != nil || !bytes.Equal(got, files["loader/"+name].Data) {
+				t.Errorf("%s: %d bytes, %v", name, len(got), err)
+			}
+			if (f.Text != nil) != kept || f.Stage != pxe.StageLoader {
+				t.Errorf("%s: %d bytes in memory, %s", name, len(f.Text), f.Stage)
+			}
+			if err := f.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	delete(files, "loader/undionly.kpxe")
+	if _, err := table.Open("undionly.kpxe"); err != nil {
+		t.Errorf("read again: %v", err)
+	}
 }

@@ -1,7 +1,9 @@
 package server
 
 import (
+	"maps"
 	"net"
+	"slices"
 	"sync"
 )
 
@@ -13,6 +15,9 @@ type limitListener struct {
 	places chan struct{}
 	closed chan struct{}
 	close  func() error
+
+	mu   sync.Mutex
+	open map[*limitedConn]bool
 }
 
 func newLimitListener(l *net.TCPListener, places int) *limitListener {
@@ -21,6 +26,7 @@ func newLimitListener(l *net.TCPListener, places int) *limitListener {
 		TCPListener: l,
 		places:      make(chan struct{}, places),
 		closed:      closed,
+		open:        map[*limitedConn]bool{},
 		close: sync.OnceValue(func() error {
 			close(closed)
 			return l.Close()
@@ -40,7 +46,31 @@ func (l *limitListener) Accept() (net.Conn, error) {
 		<-l.places
 		return nil, err
 	}
-	return &limitedConn{TCPConn: conn, leave: sync.OnceFunc(func() { <-l.places })}, nil
+	c := &limitedConn{TCPConn: conn, l: l}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open[c] = true
+	return c, nil
+}
+
+// leave frees the place of a connection, once.
+func (l *limitListener) leave(c *limitedConn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open[c] {
+		delete(l.open, c)
+		<-l.places
+	}
+}
+
+// cutOff closes all connections.
+func (l *limitListener) cutOff() {
+	l.mu.Lock()
+	open := slices.Collect(maps.Keys(l.open))
+	l.mu.Unlock()
+	for _, c := range open {
+		_ = c.Close() // the other side sees it, whatever comes of it here
+	}
 }
 
 // Close implements net.Listener.
@@ -49,11 +79,11 @@ func (l *limitListener) Close() error { return l.close() }
 // limitedConn holds a place until it is closed.
 type limitedConn struct {
 	*net.TCPConn
-	leave func()
+	l *limitListener
 }
 
 // Close implements net.Conn.
 func (c *limitedConn) Close() error {
-	defer c.leave()
+	defer c.l.leave(c)
 	return c.TCPConn.Close()
 }

@@ -55,6 +55,21 @@ func TestAConnectionMoreThanTheLimitWaits(t *testing.T) {
 		t.Fatal(second.err)
 	}
 	defer second.conn.Close()
+	// Those that are open are cut off, and their places are free.
+	third, err := net.Dial("tcp4", tcp.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer third.Close()
+	l.cutOff()
+	if _, err := second.conn.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a connection that was cut off: %v", err)
+	}
+	next := <-accept
+	if next.err != nil {
+		t.Fatal(next.err)
+	}
+	defer next.conn.Close()
 	// Accept waits for a place now, and ends with the listener.
 	if err := errors.Join(l.Close(), l.Close()); err != nil {
 		t.Error(err)

@@ -15,7 +15,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/valyala/fasthttp"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/rhizome-dev/rhizome/pxe"
 	"github.com/rhizome-dev/rhizome/pxe/bootfs"
@@ -37,6 +39,8 @@ const (
 	maxConnections = 1024
 	// grace is how long requests may go on when the server is told to end.
 	grace = 3 * time.Second
+	// deferred is how long the kernel keeps a connection without a request, in seconds.
+	deferred = 3
 )
 
 // Media opens a file of the media cache by the SHA-256 of its content, 64
@@ -77,17 +81,18 @@ type Config struct {
 // Server boots machines from the network. It keeps no state: any number of
 // servers with the same backend give the same answers.
 type Server struct {
-	dhcp          dhcp.Responder
-	radv          radv.Responder
-	tftp          tftp.Server
-	plain, secure *http.Server
-	certificate   func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	address       netip.Addr
-	iface         string
-	logger        *slog.Logger
-	ports         struct{ http, https uint16 }
+	dhcp        dhcp.Responder
+	radv        radv.Responder
+	tftp        tftp.Server
+	plain       *fasthttp.Server
+	secure      *http.Server
+	certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	address     netip.Addr
+	iface       string
+	logger      *slog.Logger
+	ports       struct{ http, https uint16 }
 
-	plainListener, secureListener net.Listener
+	plainListener, secureListener *limitListener
 }
 
 // New checks the config. It opens no port.
@@ -137,25 +142,24 @@ func New(cfg Config) (*Server, error) {
 		},
 		radv:        radv.Responder{Interface: cfg.Interface, Backend: cfg.Backend, Logger: cfg.Logger},
 		tftp:        tftp.Server{Table: table, Backend: cfg.Backend, Logger: cfg.Logger, Now: cfg.Now, Meter: cfg.Meter},
-		plain:       newHTTP(handlers.Plain(), cfg.Logger),
-		secure:      newHTTP(handlers.Secure(), cfg.Logger),
+		plain:       handlers.PlainServer(),
+		secure:      newHTTPS(handlers.Secure(), cfg.Logger),
 		certificate: cfg.GetCertificate,
 		address:     cfg.Address,
 		iface:       cfg.Interface,
 		logger:      cfg.Logger,
 	}
 	s.ports.http, s.ports.https = cfg.HTTPPort, cfg.HTTPSPort
-	// A body is small and a request short; only what we send may take long: the
-	// handlers lengthen that as long as the client takes something.
-	s.secure.ReadTimeout, s.secure.WriteTimeout = 30*time.Second, time.Minute
-	s.plain.WriteTimeout = time.Minute
 	return s, nil
 }
 
-func newHTTP(h http.Handler, logger *slog.Logger) *http.Server {
+// newHTTPS limits the side over TLS: what is read and what is sent is small.
+func newHTTPS(h http.Handler, logger *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      time.Minute,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
@@ -188,11 +192,11 @@ func (s *Server) Listen() (err error) {
 	return nil
 }
 
-func (s *Server) listenTCP(port uint16, protocol string) (net.Listener, error) {
+func (s *Server) listenTCP(port uint16, protocol string) (*limitListener, error) {
 	address := netip.AddrPortFrom(s.address, port)
 	// The kernel need not look after the connections: for whatever we wait, there is a
 	// limit. It saves four system calls each.
-	l, err := (&net.ListenConfig{KeepAlive: -1}).Listen(context.Background(), "tcp4", address.String())
+	l, err := (&net.ListenConfig{KeepAlive: -1, Control: acceptWithRequest}).Listen(context.Background(), "tcp4", address.String())
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("TCP port %d (%s) is in use on %s: stop the program that has it (ss -ltnp 'sport = :%d' shows it) or choose another port: %w",
@@ -205,6 +209,18 @@ func (s *Server) listenTCP(port uint16, protocol string) (net.Listener, error) {
 	return newLimitListener(l.(*net.TCPListener), maxConnections), nil
 }
 
+// acceptWithRequest has the kernel keep a connection to itself until its request is
+// there (tcp(7), TCP_DEFER_ACCEPT), or some seconds are over: it need not be waited for.
+func acceptWithRequest(_, _ string, c syscall.RawConn) error {
+	var err error
+	if controlled := c.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, deferred)
+	}); controlled != nil {
+		return controlled
+	}
+	return err
+}
+
 // Serve answers until ctx ends, then closes everything that Listen opened and
 // returns nil. Requests that are being answered get a few seconds to end.
 func (s *Server) Serve(ctx context.Context) error {
@@ -212,20 +228,26 @@ func (s *Server) Serve(ctx context.Context) error {
 	group.Go(func() error { return s.dhcp.Serve(ctx) })
 	group.Go(func() error { return s.tftp.Serve(ctx) })
 	group.Go(func() error { return s.radv.Serve(ctx) })
-	group.Go(func() error { return serveHTTP(ctx, s.plain, s.plainListener) })
 	group.Go(func() error {
-		return serveHTTP(ctx, s.secure, tls.NewListener(s.secureListener, &tls.Config{
-			GetCertificate: s.certificate,
-			MinVersion:     tls.VersionTLS12,
-			NextProtos:     []string{"http/1.1"},
-		}))
+		return serveHTTP(ctx, s.plainListener, s.plain.Serve, s.plain.ShutdownWithContext)
+	})
+	group.Go(func() error {
+		serve := func(l net.Listener) error {
+			return s.secure.Serve(tls.NewListener(l, &tls.Config{
+				GetCertificate: s.certificate,
+				MinVersion:     tls.VersionTLS12,
+				NextProtos:     []string{"http/1.1"},
+			}))
+		}
+		return serveHTTP(ctx, s.secureListener, serve, s.secure.Shutdown)
 	})
 	return group.Wait()
 }
 
-func serveHTTP(ctx context.Context, server *http.Server, l net.Listener) error {
+// serveHTTP serves until ctx ends. What is not answered within the grace is cut off.
+func serveHTTP(ctx context.Context, l *limitListener, serve func(net.Listener) error, shutdown func(context.Context) error) error {
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(l) }()
+	go func() { ended <- serve(l) }()
 	select {
 	case err := <-ended:
 		return fmt.Errorf("the HTTP server on %s ended: %w", l.Addr(), err)
@@ -233,8 +255,8 @@ func serveHTTP(ctx context.Context, server *http.Server, l net.Listener) error {
 	}
 	rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
-	if server.Shutdown(rest) != nil {
-		return server.Close()
+	if shutdown(rest) != nil {
+		l.cutOff()
 	}
 	return nil
 }
@@ -245,7 +267,7 @@ func (s *Server) close() error {
 	if s.tftp.Conn != nil {
 		errs = append(errs, s.tftp.Conn.Close())
 	}
-	for _, l := range []net.Listener{s.plainListener, s.secureListener} {
+	for _, l := range []*limitListener{s.plainListener, s.secureListener} {
 		if l != nil {
 			errs = append(errs, l.Close())
 		}

@@ -108,7 +108,7 @@ func (s *Server) send(ctx context.Context, name string, to io.ReaderFrom) error 
 	defer func() { _ = file.Close() }()
 
 	start := s.Now()
-	n, err := to.ReadFrom(&limited{ReadSeeker: newAhead(file), ctx: ctx, until: start.Add(maxDuration), now: s.Now})
+	n, err := to.ReadFrom(newAhead(&limited{ReadSeeker: file, ctx: ctx, until: start.Add(maxDuration), now: s.Now}))
 	s.meter().Sent(pxe.ProtocolTFTP, n)
 	seen := pxe.Observation{
 		Time: s.Now(), Machine: pxe.Machine{MAC: file.MAC}, From: from, Stage: file.Stage,

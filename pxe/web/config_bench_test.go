@@ -3,12 +3,13 @@ package web
 import (
 	"io"
 	"log/slog"
-	"net/http"
-	"net/http/httptest"
+	"net"
 	"net/netip"
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"github.com/valyala/fasthttp"
 
 	"github.com/rhizome-dev/rhizome/pxe"
 	"github.com/rhizome-dev/rhizome/pxe/bootfs"
@@ -29,13 +30,6 @@ func (*installing) Decide(pxe.Machine) pxe.Decision {
 
 func (*installing) Observe(pxe.Observation) {}
 
-// nobody takes an answer and forgets it.
-type nobody struct{ header http.Header }
-
-func (n nobody) Header() http.Header       { return n.header }
-func (nobody) Write(b []byte) (int, error) { return len(b), nil }
-func (nobody) WriteHeader(int)             {}
-
 // What a machine's script costs beside the connection that it travels on.
 func BenchmarkScript(b *testing.B) {
 	h := &Handlers{
@@ -44,10 +38,15 @@ func BenchmarkScript(b *testing.B) {
 		},
 		Backend: &installing{}, Logger: slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelInfo})), Now: time.Now,
 	}
-	handler := h.Plain()
-	request := httptest.NewRequest(http.MethodGet, "/boot/52:54:00:12:34:56/ipxe", nil)
+	var ctx fasthttp.RequestCtx
+	ctx.Init(&fasthttp.Request{}, &net.TCPAddr{IP: net.IPv4(192, 168, 1, 77), Port: 1234}, nil)
+	ctx.Request.SetRequestURI("/boot/52:54:00:12:34:56/ipxe")
 	b.ReportAllocs()
 	for b.Loop() {
-		handler.ServeHTTP(nobody{http.Header{}}, request)
+		ctx.Response.Reset()
+		h.plain(&ctx)
+	}
+	if status := ctx.Response.StatusCode(); status != fasthttp.StatusOK {
+		b.Fatalf("answered %d", status)
 	}
 }

@@ -1,13 +1,16 @@
 package web
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -102,16 +105,74 @@ func handlers(b *backend) *Handlers {
 	}
 }
 
+// do asks the side that is served over TLS.
 func do(h http.Handler, method, target string, body string, headers ...string) *httptest.ResponseRecorder {
-	r := httptest.NewRequest("GET", "http://host/", strings.NewReader(body))
-	r.Method = method
-	r.URL.Path = target // as it stands, which a URL parser might tidy up
+	r := httptest.NewRequest(method, "http://host"+target, strings.NewReader(body))
 	r.RemoteAddr = "192.168.1.77:1234"
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
+	return w
+}
+
+// wire is a connection from 192.168.1.77 on which the client has said all that it says.
+type wire struct {
+	net.Conn
+	in  bytes.Reader
+	out bytes.Buffer
+}
+
+func (w *wire) Read(b []byte) (int, error)     { return w.in.Read(b) }
+func (w *wire) Write(b []byte) (int, error)    { return w.out.Write(b) }
+func (*wire) Close() error                     { return nil }
+func (*wire) SetDeadline(time.Time) error      { return nil }
+func (*wire) SetReadDeadline(time.Time) error  { return nil }
+func (*wire) SetWriteDeadline(time.Time) error { return nil }
+func (*wire) RemoteAddr() net.Addr {
+	return &net.TCPAddr{IP: net.IPv4(192, 168, 1, 77), Port: 1234}
+}
+
+// exchange sends bytes to the server in the clear and returns what it answers.
+func exchange(h *Handlers, request []byte) []byte {
+	w := &wire{in: *bytes.NewReader(request)}
+	_ = h.PlainServer().ServeConn(w) // an error of the client's is in the answer
+	return w.out.Bytes()
+}
+
+// ask asks the side in the clear, with the path as it stands, which a URL parser might
+// tidy up.
+func ask(h *Handlers, method, target, body string, headers ...string) *httptest.ResponseRecorder {
+	var request bytes.Buffer
+	fmt.Fprintf(&request, "%s %s HTTP/1.1\r\nHost: host\r\nConnection: close\r\n", method, target)
+	if body != "" {
+		fmt.Fprintf(&request, "Content-Length: %d\r\n", len(body))
+	}
+	for i := 0; i < len(headers); i += 2 {
+		fmt.Fprintf(&request, "%s: %s\r\n", headers[i], headers[i+1])
+	}
+	fmt.Fprintf(&request, "\r\n%s", body)
+	answer := exchange(h, request.Bytes())
+	w := httptest.NewRecorder()
+	response, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(answer)), &http.Request{Method: method})
+	if err != nil {
+		panic(fmt.Sprintf("%v: %q", err, answer))
+	}
+	defer response.Body.Close()
+	for name, values := range response.Header {
+		w.Header()[name] = values
+	}
+	if response.ContentLength >= 0 {
+		w.Header().Set("Content-Length", strconv.FormatInt(response.ContentLength, 10))
+	}
+	if response.Close {
+		w.Header().Set("Connection", "close")
+	}
+	w.WriteHeader(response.StatusCode)
+	if _, err := io.Copy(w.Body, response.Body); err != nil {
+		panic(err)
+	}
 	return w
 }
 
@@ -125,13 +186,16 @@ func TestWhatIsServedInTheClear(t *testing.T) {
 		{"HEAD", "/loader/snponly.efi", 200, ""},
 		{"GET", "//loader//snponly.efi", 200, "ipxe"},
 		{"GET", "/snponly.efi", 200, "ipxe"},
-		{"GET", `\loader\snponly.efi`, 200, "ipxe"},
+		{"GET", `/\loader\snponly.efi`, 200, "ipxe"},
+		{"GET", `/%5Cloader%5Csnponly.efi`, 200, "ipxe"},
+		{"GET", "http://host/loader/snponly.efi", 200, "ipxe"},
+		{"GET", "loader/snponly.efi", 400, "not a request"},
 		{"GET", "/loader/../loader/snponly.efi", 200, "ipxe"},
 		{"GET", "/loader/../secret", 404, ""},
 		{"GET", "/loader/", 404, ""},
 		{"GET", "/secret", 404, ""},
 		{"GET", "/", 404, ""},
-		{"GET", "", 404, ""},
+		{"GET", "", 400, "not a request"},
 		{"GET", "/installer/amd64/vmlinuz", 200, "kernel"},
 		{"GET", "/boot/52-54-00-12-34-56/ipxe", 200, "#!ipxe"},
 		{"GET", "/boot/52:54:00:12:34:56/grub", 200, "# 52:54"},
@@ -158,7 +222,7 @@ func TestWhatIsServedInTheClear(t *testing.T) {
 	} {
 		t.Run(c.method+" "+c.path, func(t *testing.T) {
 			b := &backend{}
-			w := do(handlers(b).Plain(), c.method, c.path, "", "Authorization", "Bearer claim")
+			w := ask(handlers(b), c.method, c.path, "", "Authorization", "Bearer claim")
 			if w.Code != c.status {
 				t.Fatalf("status %d, want %d: %s", w.Code, c.status, w.Body)
 			}
@@ -178,18 +242,41 @@ func TestWhatIsServedInTheClear(t *testing.T) {
 }
 
 func TestARequestWithABodyIsTurnedAway(t *testing.T) {
-	w := do(handlers(&backend{}).Plain(), "GET", "/loader/snponly.efi", "body")
-	if w.Code != http.StatusBadRequest || w.Header().Get("Connection") != "close" {
-		t.Errorf("status %d, headers %v", w.Code, w.Header())
+	for _, body := range []string{"b", "body", strings.Repeat("body", 10000)} {
+		w := ask(handlers(&backend{}), "GET", "/loader/snponly.efi", body)
+		if w.Code != http.StatusBadRequest || w.Header().Get("Connection") != "close" || !strings.Contains(w.Body.String(), "no body") {
+			t.Errorf("a body of %d bytes: status %d, headers %v: %s", len(body), w.Code, w.Header(), w.Body)
+		}
+	}
+}
+
+func TestAHeaderThatIsTooLargeIsTurnedAway(t *testing.T) {
+	w := ask(handlers(&backend{}), "GET", "/loader/snponly.efi", "", "X-Long", strings.Repeat("x", maxHeader))
+	if w.Code != http.StatusRequestHeaderFieldsTooLarge || !strings.Contains(w.Body.String(), "8192 bytes") {
+		t.Errorf("status %d: %s", w.Code, w.Body)
+	}
+}
+
+// panicking is a backend with a fault.
+type panicking struct{ backend }
+
+func (*panicking) Decide(pxe.Machine) pxe.Decision { panic("a secret detail") }
+
+func TestAFaultOfOursEndsOneRequestOnly(t *testing.T) {
+	h := handlers(&backend{})
+	h.Table.Backend = &panicking{}
+	w := ask(h, "GET", "/boot/52:54:00:12:34:56/ipxe", "")
+	if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "secret") {
+		t.Errorf("status %d: %s", w.Code, w.Body)
 	}
 }
 
 func TestFilesAreServedInParts(t *testing.T) {
-	h := handlers(&backend{}).Plain()
+	h := handlers(&backend{})
 	const script = "/boot/52:54:00:12:34:56/ipxe"
-	text := do(h, "GET", script, "", "Range", "bytes=0-").Body.String()
+	text := ask(h, "GET", script, "", "Range", "bytes=0-").Body.String()
 	for path, whole := range map[string]string{"/loader/snponly.efi": "ipxe", "/media/" + digest + "/x": "0123456789", script: text} {
-		full := do(h, "GET", path, "")
+		full := ask(h, "GET", path, "")
 		if full.Body.String() != whole || full.Header().Get("Content-Length") != strconv.Itoa(len(whole)) {
 			t.Errorf("%s: %q, headers %v", path, full.Body, full.Header())
 		}
@@ -197,21 +284,21 @@ func TestFilesAreServedInParts(t *testing.T) {
 		if tag == "" || full.Header().Get("Accept-Ranges") != "bytes" {
 			t.Errorf("%s: headers %v", path, full.Header())
 		}
-		part := do(h, "GET", path, "", "Range", "bytes=2-", "If-Range", tag)
+		part := ask(h, "GET", path, "", "Range", "bytes=2-", "If-Range", tag)
 		if part.Code != http.StatusPartialContent || part.Body.String() != whole[2:] {
 			t.Errorf("%s: status %d, %q", path, part.Code, part.Body)
 		}
-		if changed := do(h, "GET", path, "", "Range", "bytes=2-", "If-Range", `"other"`); changed.Code != http.StatusOK || changed.Body.String() != whole {
+		if changed := ask(h, "GET", path, "", "Range", "bytes=2-", "If-Range", `"other"`); changed.Code != http.StatusOK || changed.Body.String() != whole {
 			t.Errorf("%s: of another version: status %d, %q", path, changed.Code, changed.Body)
 		}
-		if same := do(h, "GET", path, "", "If-None-Match", tag); same.Code != http.StatusNotModified {
+		if same := ask(h, "GET", path, "", "If-None-Match", tag); same.Code != http.StatusNotModified {
 			t.Errorf("%s: unchanged: status %d", path, same.Code)
 		}
-		if out := do(h, "GET", path, "", "Range", "bytes=10000-"); out.Code != http.StatusRequestedRangeNotSatisfiable {
+		if out := ask(h, "GET", path, "", "Range", "bytes=10000-"); out.Code != http.StatusRequestedRangeNotSatisfiable {
 			t.Errorf("%s: behind the end: status %d", path, out.Code)
 		}
 	}
-	if got := do(h, "GET", "/media/"+digest+"/x", "").Header().Get("ETag"); got != `"`+digest+`"` {
+	if got := ask(h, "GET", "/media/"+digest+"/x", "").Header().Get("ETag"); got != `"`+digest+`"` {
 		t.Errorf("the tag of a file of the cache is %s, want its digest", got)
 	}
 }
@@ -219,7 +306,7 @@ func TestFilesAreServedInParts(t *testing.T) {
 func TestTheBackendHearsWhatWasFetched(t *testing.T) {
 	from, now := netip.MustParseAddr("192.168.1.77"), time.Unix(1700000001, 0)
 	const script = "boot/52:54:00:12:34:56/grub"
-	size := int64(do(handlers(&backend{}).Plain(), "GET", "/"+script, "").Body.Len())
+	size := int64(ask(handlers(&backend{}), "GET", "/"+script, "").Body.Len())
 	for _, c := range []struct {
 		method, path string
 		headers      []string
@@ -234,13 +321,13 @@ func TestTheBackendHearsWhatWasFetched(t *testing.T) {
 		{"GET", "/loader/none", nil, nil},
 	} {
 		b := &backend{}
-		do(handlers(b).Plain(), c.method, c.path, "", c.headers...)
+		ask(handlers(b), c.method, c.path, "", c.headers...)
 		if diff := cmp.Diff(c.want, b.seen, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 			t.Errorf("%s %s (-want +got):\n%s", c.method, c.path, diff)
 		}
 	}
 	b := &backend{}
-	do(handlers(b).Plain(), "GET", "/boot/525400123456/grub", "")
+	ask(handlers(b), "GET", "/boot/525400123456/grub", "")
 	if len(b.seen) != 1 || b.seen[0].Machine.MAC != "52:54:00:12:34:56" || b.seen[0].Stage != pxe.StageConfig {
 		t.Errorf("the config: %+v", b.seen)
 	}
@@ -249,25 +336,34 @@ func TestTheBackendHearsWhatWasFetched(t *testing.T) {
 func TestProgressIsToldOnceASecond(t *testing.T) {
 	b := &backend{}
 	now := time.Unix(0, 0)
-	m := &meter{
-		ReadSeeker: strings.NewReader(strings.Repeat("x", 100)), backend: b, seen: pxe.Observation{Total: 100},
-		now: func() time.Time { return now }, response: http.NewResponseController(httptest.NewRecorder()), counter: pxe.Unmetered,
+	const size = 10 * piece
+	s := &stream{
+		Reader: strings.NewReader(strings.Repeat("x", size)), left: size, backend: b, seen: pxe.Observation{Total: size},
+		now: func() time.Time { return now }, conn: &wire{}, counter: pxe.Unmetered, close: func() error { return nil },
 	}
-	for range 10 {
-		if _, err := m.Read(make([]byte, 10)); err != nil {
-			t.Fatal(err)
-		}
-		now = now.Add(400 * time.Millisecond)
+	// Each piece takes a slow client 400 ms.
+	n, err := s.WriteTo(writer(func(p []byte) (int, error) {
+		now = now.Add(400 * time.Millisecond * time.Duration(len(p)) / piece)
+		return len(p), nil
+	}))
+	if err != nil || n != size {
+		t.Fatal(n, err)
 	}
-	m.finish()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
 	var done []int64
 	for _, o := range b.seen {
-		done = append(done, o.Done)
+		done = append(done, o.Done/piece)
 	}
-	if diff := cmp.Diff([]int64{30, 60, 90, 100}, done); diff != "" {
+	if diff := cmp.Diff([]int64{3, 6, 9, 10}, done); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(b []byte) (int, error) { return w(b) }
 
 func TestWhatIsServedOverTLS(t *testing.T) {
 	report, err := json.Marshal(pxe.Report{Stage: pxe.StageInstalled, Message: "done"})
@@ -326,24 +422,25 @@ func TestAClaimIsNeverLogged(t *testing.T) {
 	}
 }
 
-// Whatever path is asked for, there is an answer, no redirect, and no file but
-// those of the table.
-func FuzzPath(f *testing.F) {
-	for _, p := range []string{"/loader/snponly.efi", `\\loader\\..\\secret`, "/boot/525400123456/ipxe", "/init/x", "/media/x/y", "//", "/loader/%2e%2e/secret", "*"} {
-		f.Add("GET", p)
-		f.Add("HEAD", p)
+// Whatever comes, there is an answer, no redirect, and no file but those of the table.
+func FuzzRequest(f *testing.F) {
+	for _, path := range []string{"/loader/snponly.efi", `\\loader\\..\\secret`, "/boot/525400123456/ipxe", "/init/x", "/media/x/y", "//", "/loader/%2e%2e/secret", "*"} {
+		for _, rest := range []string{"", "Range: bytes=1-2\r\n", "If-None-Match: \"x\"\r\n", "Expect: 100-continue\r\nContent-Length: 1\r\n", "Transfer-Encoding: chunked\r\n"} {
+			f.Add([]byte("GET " + path + " HTTP/1.1\r\nHost: host\r\nConnection: close\r\n" + rest + "\r\n"))
+		}
+		f.Add([]byte("HEAD " + path + " HTTP/1.0\r\n\r\n"))
 	}
-	h := handlers(&backend{}).Plain()
-	f.Fuzz(func(t *testing.T, method, path string) {
-		w := do(h, method, path, "")
-		if w.Code >= 300 && w.Code < 400 || w.Code >= 500 && !strings.Contains(path, "58") || strings.Contains(w.Body.String(), "secret") {
-			t.Fatalf("%s %q: status %d: %s", method, path, w.Code, w.Body)
+	f.Fuzz(func(t *testing.T, request []byte) {
+		answer := exchange(handlers(&backend{}), request)
+		status, _, _ := bytes.Cut(bytes.TrimPrefix(answer, []byte("HTTP/1.1 ")), []byte(" "))
+		if bytes.HasPrefix(status, []byte("3")) && string(status) != "304" || bytes.Contains(answer, []byte("secret")) {
+			t.Fatalf("%q: %s", request, answer)
 		}
 	})
 }
 
 func TestWhatCannotBeAnsweredYetIsAskedForAgain(t *testing.T) {
-	w := do(handlers(&backend{}).Plain(), "GET", "/init/52:54:00:12:34:60", "")
+	w := ask(handlers(&backend{}), "GET", "/init/52:54:00:12:34:60", "")
 	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "7" || !strings.Contains(w.Body.String(), "still being fetched") {
 		t.Errorf("answered %d, Retry-After %q: %s", w.Code, w.Header().Get("Retry-After"), w.Body)
 	}
@@ -368,11 +465,11 @@ func TestRequestsAndBytesAreCounted(t *testing.T) {
 	h := handlers(&backend{})
 	count := &tally{map[string]int{}, map[pxe.Protocol]int64{}}
 	h.Meter = count
-	do(h.Plain(), "GET", "/media/"+digest+"/image", "")
-	do(h.Plain(), "GET", "/media/"+digest+"/image", "", "Range", "bytes=4-")
-	do(h.Plain(), "HEAD", "/media/"+digest+"/image", "")
-	do(h.Plain(), "GET", "/nothing", "")
-	do(h.Plain(), "GET", "/init/52:54:00:12:34:57", "")
+	ask(h, "GET", "/media/"+digest+"/image", "")
+	ask(h, "GET", "/media/"+digest+"/image", "", "Range", "bytes=4-")
+	ask(h, "HEAD", "/media/"+digest+"/image", "")
+	ask(h, "GET", "/nothing", "")
+	ask(h, "GET", "/init/52:54:00:12:34:57", "")
 	do(h.Secure(), "POST", "/v1/credentials", "")
 	want := map[string]int{"HTTP 200": 2, "HTTP 206": 1, "HTTP 404": 1, "HTTP 403": 1, "HTTPS 401": 1}
 	if diff := cmp.Diff(want, count.requests); diff != "" {

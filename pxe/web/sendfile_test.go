@@ -2,9 +2,10 @@ package web
 
 import (
 	"bytes"
+	"errors"
 	"io"
+	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -51,9 +52,13 @@ func TestFilesOnTheDiskArriveWhole(t *testing.T) {
 				ticks++
 				return time.Unix(int64(ticks), 0)
 			}
-			server := httptest.NewServer(h.Plain())
-			defer server.Close()
-			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+c.path, nil)
+			l, err := net.Listen("tcp4", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			server, ended := h.PlainServer(), make(chan error, 1)
+			go func() { ended <- server.Serve(l) }()
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+l.Addr().String()+c.path, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -72,7 +77,10 @@ func TestFilesOnTheDiskArriveWhole(t *testing.T) {
 			if response.StatusCode != c.status || !bytes.Equal(got, c.want) {
 				t.Errorf("status %d and %d bytes, want %d and %d", response.StatusCode, len(got), c.status, len(c.want))
 			}
-			server.Close() // waits for the handler
+			// Waits for the handler.
+			if err := errors.Join(server.Shutdown(), <-ended); err != nil {
+				t.Fatal(err)
+			}
 			last := b.seen[len(b.seen)-1]
 			if last.Stage != c.stage || last.Done != c.done || last.Total < c.done {
 				t.Errorf("observed last: %+v", last)

@@ -47,7 +47,7 @@ func TestTheFilesOfAnInstallerAreServedAsATree(t *testing.T) {
 		"/tree/x/linux":                                       http.StatusNotFound,
 		"/tree/" + strings.Repeat("4", 64) + "/linux":         http.StatusInternalServerError,
 	} {
-		r := do(h.Plain(), http.MethodGet, path, "")
+		r := ask(h, http.MethodGet, path, "")
 		if r.Code != want || r.Code == http.StatusOK && r.Body.String() != "the kernel" {
 			t.Errorf("%s: %d %q, want %d", path, r.Code, r.Body, want)
 		}
@@ -55,7 +55,7 @@ func TestTheFilesOfAnInstallerAreServedAsATree(t *testing.T) {
 			t.Errorf("%s: tells what it should not: %s", path, r.Body)
 		}
 	}
-	r := do(h.Plain(), http.MethodGet, "/tree/"+listing+"/images/linux", "", "Range", "bytes=4-9")
+	r := ask(h, http.MethodGet, "/tree/"+listing+"/images/linux", "", "Range", "bytes=4-9")
 	if r.Code != http.StatusPartialContent || r.Body.String() != "kernel" || r.Header().Get("ETag") != `"`+kernel+`"` {
 		t.Errorf("a part: %d %q, ETag %s", r.Code, r.Body, r.Header().Get("ETag"))
 	}
@@ -85,12 +85,12 @@ func TestAnInitConfigMayHaveSeveralDocuments(t *testing.T) {
 		"/init/52:54:00:12:34:99/user-data":   http.StatusNotFound,
 		"/init/nobody/user-data":              http.StatusNotFound,
 	} {
-		r := do(h.Plain(), http.MethodGet, path, "")
+		r := ask(h, http.MethodGet, path, "")
 		if r.Code != want || want == http.StatusOK && (r.Body.String() != "#cloud-config\n" || r.Header().Get("Cache-Control") != "no-store") {
 			t.Errorf("%s: %d %q, want %d", path, r.Code, r.Body, want)
 		}
 	}
-	if r := do(h.Plain(), http.MethodHead, "/init/52:54:00:12:34:56/user-data", ""); r.Code != http.StatusMethodNotAllowed {
+	if r := ask(h, http.MethodHead, "/init/52:54:00:12:34:56/user-data", ""); r.Code != http.StatusMethodNotAllowed {
 		t.Errorf("HEAD consumes the claim: %d", r.Code)
 	}
 }
