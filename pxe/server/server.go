@@ -17,7 +17,6 @@ import (
 
 	"github.com/valyala/fasthttp"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/rhizome-dev/rhizome/pxe"
 	"github.com/rhizome-dev/rhizome/pxe/bootfs"
@@ -39,8 +38,6 @@ const (
 	maxConnections = 1024
 	// grace is how long requests may go on when the server is told to end.
 	grace = 3 * time.Second
-	// deferred is how long the kernel keeps a connection without a request, in seconds.
-	deferred = 3
 )
 
 // Media opens a file of the media cache by the SHA-256 of its content, 64
@@ -207,18 +204,6 @@ func (s *Server) listenTCP(port uint16, protocol string) (*limitListener, error)
 		return nil, fmt.Errorf("cannot open TCP port %d (%s) on %s: %w", port, protocol, s.address, err)
 	}
 	return newLimitListener(l.(*net.TCPListener), maxConnections), nil
-}
-
-// acceptWithRequest has the kernel keep a connection to itself until its request is
-// there (tcp(7), TCP_DEFER_ACCEPT), or some seconds are over: it need not be waited for.
-func acceptWithRequest(_, _ string, c syscall.RawConn) error {
-	var err error
-	if controlled := c.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, deferred)
-	}); controlled != nil {
-		return controlled
-	}
-	return err
 }
 
 // Serve answers until ctx ends, then closes everything that Listen opened and
