@@ -59,6 +59,7 @@ type pxeBench struct {
 	rounds   int           // how often each server is measured
 	machines int           // that boot at once
 	profiles string        // directory for CPU profiles of our service; empty: none
+	apart    *processors   // nil: servers and clients share all processors
 
 	dir       string // temporary
 	bootFiles string
@@ -80,11 +81,13 @@ type pxeBench struct {
 func benchPXE(ctx context.Context, args []string) (err error) {
 	b := &pxeBench{lan: benchLAN}
 	var only string
+	var apart bool
 	set := flag.NewFlagSet("pxe", flag.ContinueOnError)
 	set.DurationVar(&b.duration, "duration", 5*time.Second, "of one measurement")
 	set.IntVar(&b.rounds, "rounds", 3, "how often each server is measured, in turn: the medians count")
 	set.IntVar(&b.machines, "machines", 200, "that boot at once, at most 1000")
 	set.StringVar(&only, "only", "", "one part: dhcp, tftp, http, boots or image")
+	set.BoolVar(&apart, "apart", false, "give the servers the last processor, and the clients the others")
 	set.StringVar(&b.profiles, "profiles", "", "directory for CPU profiles of our service")
 	if err := flags(set, args); err != nil {
 		return err
@@ -94,6 +97,11 @@ func benchPXE(ctx context.Context, args []string) (err error) {
 	}
 	if b.rounds < 1 || b.duration < time.Second {
 		return errors.New("-rounds must be 1 or more, -duration 1s or more")
+	}
+	if apart {
+		if b.apart, err = keepApart(); err != nil {
+			return err
+		}
 	}
 	if b.peers, err = unpackPeers(ctx); err != nil {
 		return err
@@ -217,7 +225,7 @@ func (b *pxeBench) measureEach(ctx context.Context, subjects []subject, ready fu
 	all := map[string]map[string][]float64{}
 	for round := range b.rounds {
 		for _, s := range subjects {
-			found, err := measureOne(ctx, s, ready, measure)
+			found, err := b.measureOne(ctx, s, ready, measure)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", s.name, err)
 			}
@@ -241,8 +249,8 @@ func (b *pxeBench) measureEach(ctx context.Context, subjects []subject, ready fu
 	return medians, nil
 }
 
-func measureOne(ctx context.Context, s subject, ready func(context.Context) error, measure func(context.Context, string) (figures, error)) (found figures, err error) {
-	d, err := s.start(ctx)
+func (b *pxeBench) measureOne(ctx context.Context, s subject, ready func(context.Context) error, measure func(context.Context, string) (figures, error)) (found figures, err error) {
+	d, err := b.apart.start(func() (*daemon, error) { return s.start(ctx) })
 	if err != nil {
 		return nil, err
 	}
