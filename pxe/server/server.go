@@ -229,7 +229,9 @@ func (s *Server) Serve(ctx context.Context) error {
 	return group.Wait()
 }
 
-// serveHTTP serves until ctx ends. What is not answered within the grace is cut off.
+// serveHTTP serves until ctx ends. What is not answered within the grace is cut off. The
+// listener is closed here: a server that is told to end before it has begun may not
+// know it yet.
 func serveHTTP(ctx context.Context, l *limitListener, serve func(net.Listener) error, shutdown func(context.Context) error) error {
 	ended := make(chan error, 1)
 	go func() { ended <- serve(l) }()
@@ -238,6 +240,7 @@ func serveHTTP(ctx context.Context, l *limitListener, serve func(net.Listener) e
 		return fmt.Errorf("the HTTP server on %s ended: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
+	_ = l.Close() // there is nothing to be done about it
 	rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
 	if shutdown(rest) != nil {

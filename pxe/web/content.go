@@ -34,7 +34,11 @@ func (h *Handlers) send(ctx *fasthttp.RequestCtx, c content, seen pxe.Observatio
 		header.SetLastModified(c.modTime)
 	}
 	seen.From, seen.Total = from(ctx), c.size
-	part := chosen(conditionsOf(&ctx.Request.Header), c.etag, c.modTime, c.size)
+	wanted := conditionsOf(&ctx.Request.Header)
+	if !ctx.IsGet() {
+		wanted.span = nil // RFC 9110 §14.2: ranges are GET's alone
+	}
+	part := chosen(wanted, c.etag, c.modTime, c.size)
 	if h.Logger.Enabled(context.Background(), slog.LevelDebug) {
 		h.Logger.Debug("HTTP", "path", pathOf(ctx), "method", string(ctx.Method()), "from", seen.From,
 			"status", part.status, "start", part.start, "bytes", part.length, "size", c.size)

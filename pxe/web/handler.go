@@ -48,14 +48,14 @@ func (h *Handlers) meter() pxe.Meter {
 type answer struct {
 	status      int
 	contentType string
-	body        string
+	body        []byte
 	retryAfter  string // seconds; empty: not said
 }
 
 const plainText = "text/plain; charset=utf-8"
 
 func text(status int, body string) answer {
-	return answer{status: status, contentType: plainText, body: body + "\n"}
+	return answer{status: status, contentType: plainText, body: []byte(body + "\n")}
 }
 
 func notFound() answer { return text(http.StatusNotFound, "404 page not found") }
@@ -76,7 +76,7 @@ func (h *Handlers) answerTo(err error, path string, from netip.Addr) answer {
 		if err != nil {
 			body = []byte(`{"rule":"Refused"}`)
 		}
-		return answer{status: http.StatusForbidden, contentType: "application/json", body: string(body)}
+		return answer{status: http.StatusForbidden, contentType: "application/json", body: body}
 	case errors.As(err, &later):
 		h.Logger.Info("HTTP: not now", "path", path, "from", from, "reason", err)
 		after := later.After

@@ -119,7 +119,7 @@ func respond(ctx *fasthttp.RequestCtx, a answer) {
 	if a.retryAfter != "" {
 		ctx.Response.Header.Set("Retry-After", a.retryAfter)
 	}
-	ctx.SetBodyString(a.body)
+	ctx.Response.SetBodyRaw(a.body)
 }
 
 func (h *Handlers) fail(ctx *fasthttp.RequestCtx, err error) {
@@ -209,9 +209,9 @@ func (h *Handlers) initConfig(ctx *fasthttp.RequestCtx, path string) {
 		return
 	}
 	// Not the request's own context: the library uses it again, for the next request.
-	hand, cancel := context.WithTimeout(context.Background(), stall)
+	own, cancel := context.WithTimeout(context.Background(), stall)
 	defer cancel()
-	doc, err := h.Backend.InitConfig(hand, mac, from(ctx))
+	doc, err := h.Backend.InitConfig(own, mac, from(ctx))
 	if err != nil {
 		h.fail(ctx, err)
 		return

@@ -3,7 +3,6 @@ package web
 import (
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -45,9 +44,6 @@ func (w *statusWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// Unwrap is for http.ResponseController.
-func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
 func (h *Handlers) report(w http.ResponseWriter, r *http.Request) {
 	claim, ok := bearer(r)
 	if !ok {
@@ -82,7 +78,7 @@ func (h *Handlers) credentials(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	h.write(w, r, answer{status: http.StatusOK, contentType: "application/x-tar", body: string(archive)})
+	h.write(w, r, answer{status: http.StatusOK, contentType: "application/x-tar", body: archive})
 }
 
 func (h *Handlers) write(w http.ResponseWriter, r *http.Request, a answer) {
@@ -92,7 +88,7 @@ func (h *Handlers) write(w http.ResponseWriter, r *http.Request, a answer) {
 		w.Header().Set("Retry-After", a.retryAfter)
 	}
 	w.WriteHeader(a.status)
-	if _, err := io.WriteString(w, a.body); err != nil {
+	if _, err := w.Write(a.body); err != nil {
 		h.Logger.Warn("HTTP: a client went away", "path", r.URL.Path, "from", remote(r), "error", err)
 	}
 }

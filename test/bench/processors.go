@@ -28,9 +28,10 @@ func keepApart() (*processors, error) {
 	}
 	p := &processors{clients: all}
 	last := 0
-	for i := range len(all) * 64 {
+	for i, left := 0, all.Count(); left > 0; i++ {
 		if all.IsSet(i) {
 			last = i
+			left--
 		}
 	}
 	p.server.Set(last)
