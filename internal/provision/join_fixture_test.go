@@ -30,6 +30,7 @@ import (
 	"github.com/rhizome-dev/rhizome/internal/k3s"
 	"github.com/rhizome-dev/rhizome/pxe/media"
 	"github.com/rhizome-dev/rhizome/pxe/web"
+	"github.com/rhizome-dev/rhizome/pxe/web/webtest"
 )
 
 // joining is a machine's root directory after cloud-init, and the real PXE web
@@ -113,18 +114,7 @@ func newJoining(t *testing.T) *joining {
 
 	handlers := &web.Handlers{Media: cache, Logger: slog.New(slog.DiscardHandler), Now: time.Now}
 	// The requests in the clear are watched on their way to the server.
-	server, ended := handlers.PlainServer(), make(chan error, 1)
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() { ended <- server.Serve(l) }()
-	t.Cleanup(func() {
-		if err := errors.Join(server.Shutdown(), <-ended); err != nil {
-			t.Error(err)
-		}
-	})
-	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: l.Addr().String()})
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: webtest.Serve(t, handlers).String()})
 	proxy.ErrorLog = log.New(io.Discard, "", 0) // a client that goes away is what some tests are about
 	plain := httptest.NewServer(j.watch(proxy))
 	t.Cleanup(plain.Close)

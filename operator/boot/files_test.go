@@ -23,6 +23,7 @@ import (
 	"github.com/rhizome-dev/rhizome/pxe"
 	"github.com/rhizome-dev/rhizome/pxe/media"
 	"github.com/rhizome-dev/rhizome/pxe/web"
+	"github.com/rhizome-dev/rhizome/pxe/web/webtest"
 )
 
 // store is files by themselves, with a snapshot that a test sets.
@@ -229,7 +230,7 @@ func TestAMemberThatIsInstalledAnewWaitsForItsFiles(t *testing.T) {
 func serveMedia(t *testing.T, s *store) netip.AddrPort {
 	t.Helper()
 	handlers := &web.Handlers{Backend: nobody{}, Media: s.files, Logger: slog.New(slog.DiscardHandler), Now: time.Now}
-	return servePlain(t, handlers)
+	return webtest.Serve(t, handlers)
 }
 
 // nobody is a backend that only takes observations.

@@ -37,6 +37,7 @@ import (
 	"github.com/rhizome-dev/rhizome/pxe"
 	"github.com/rhizome-dev/rhizome/pxe/dhcp"
 	"github.com/rhizome-dev/rhizome/pxe/web"
+	"github.com/rhizome-dev/rhizome/pxe/web/webtest"
 	"github.com/rhizome-dev/rhizome/test/kube"
 )
 
@@ -340,29 +341,12 @@ func (w *world) replica(node string, config *rest.Config) *replica {
 	p.synced.Store(true)
 	p.connect(link{"lo", netip.MustParseAddr(replicaAddress), netip.MustParsePrefix("192.168.1.0/24")})
 	handlers := &web.Handlers{Backend: p.backend, Media: p.files, Logger: o.Logger, Now: o.Now, Meter: p.metrics}
-	address := servePlain(w.t, handlers)
+	address := webtest.Serve(w.t, handlers)
 	run(func(ctx context.Context) error { return p.declared.run(ctx, func(err error) { w.t.Error(err) }) })
 	run(p.files.run)
 	run(p.recorder.run)
 	run(p.discover.run)
 	return &replica{p, "http://" + address.String()}
-}
-
-// servePlain serves what is in the clear until the test ends.
-func servePlain(t *testing.T, handlers *web.Handlers) netip.AddrPort {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, ended := handlers.PlainServer(), make(chan error, 1)
-	go func() { ended <- server.Serve(l) }()
-	t.Cleanup(func() {
-		if err := errors.Join(server.Shutdown(), <-ended); err != nil {
-			t.Error(err)
-		}
-	})
-	return netip.MustParseAddrPort(l.Addr().String())
 }
 
 func freeAddress(t *testing.T) string {

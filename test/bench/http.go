@@ -29,21 +29,23 @@ const (
 // measureHTTP has wrk ask for a config, for the same bytes as a file, and for media.
 // Our service decides each time what the config says, and nginx has it as a file; the
 // others are files with both. A machine asks for its config once, on a connection of
-// its own, so that is measured too, beside connections that are kept. What Go's
-// net/http does by itself is measured with the config's text in memory.
+// its own, so that is measured too, beside connections that are kept. What the libraries
+// do by themselves is measured with the config's text in memory.
 func (b *pxeBench) measureHTTP(ctx context.Context) error {
 	config := fmt.Sprintf("/boot/%s/ipxe", macOf(0))
 	const file = "/loader/config.ipxe"
 	image := fmt.Sprintf("/media/%s/%s", b.media.SHA256, b.media.Name)
 	root := filepath.Join(b.dir, "www")
 	var text []byte // of the config, as our service says it
-	const library = "net/http alone"
+	alone := func(library string) subject {
+		return subject{library, func(ctx context.Context) (*daemon, error) {
+			return startService(ctx, b.server, serviceConfig{Address: serverAddress, Text: text, Library: library})
+		}}
+	}
 	subjects := []subject{
 		{ours, func(ctx context.Context) (*daemon, error) { return b.startOurs(ctx, "http") }},
 		{"nginx", func(ctx context.Context) (*daemon, error) { return b.startNginx(ctx, root) }},
-		{library, func(ctx context.Context) (*daemon, error) {
-			return startService(ctx, b.server, serviceConfig{Address: serverAddress, Text: text})
-		}},
+		alone(fastHTTP), alone(netHTTP),
 	}
 	ready := func(ctx context.Context) error {
 		_, err := b.get(ctx, config)
@@ -64,7 +66,8 @@ func (b *pxeBench) measureHTTP(ctx context.Context) error {
 		}
 		f := figures{}
 		paths := []struct{ what, path string }{{"config", config}, {"config as a file", file}}
-		if name == library {
+		alone := name == fastHTTP || name == netHTTP
+		if alone {
 			paths = paths[:1]
 		}
 		for _, small := range paths {
@@ -76,7 +79,7 @@ func (b *pxeBench) measureHTTP(ctx context.Context) error {
 				f[small.what+", "+how+": requests/s"] = got.requests
 			}
 		}
-		if name == library {
+		if alone {
 			return f, nil
 		}
 		large, err := b.wrk(ctx, mediaClients, image)
